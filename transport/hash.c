@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "transport/hash.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "common/buf.h"
+#include "common/io.h"
+#include "common/macro.h"
+
+/*
+ * Whole blocks are looked at where they lie: the zero test decides on the first word nearly
+ * always, and everything between two zero blocks goes to XXH3 in one call.  Only a block
+ * that is split over calls is gathered in part[].
+ */
+struct tp_hash {
+	XXH3_state_t *xxh;
+	bool begun;       /* run_end is valid */
+	uint64_t run_end; /* where a block continues the run before it */
+	uint64_t part_off;
+	size_t part_n; /* bytes in part[], 0: no block is split */
+	uint8_t part[TP_HASH_BLOCK];
+};
+
+/* Below this a read costs less than asking for its holes. */
+#define SEEK_WORTH 65536u
+
+int tp_hash_new(struct tp_hash **ret, struct err *e)
+{
+	struct tp_hash *h = calloc(1, sizeof(*h));
+
+	if (h)
+		h->xxh = XXH3_createState();
+	if (!h || !h->xxh) {
+		free(h);
+		return err_set(e, -ENOMEM, "out of memory for a content hash");
+	}
+	tp_hash_reset(h);
+	*ret = h;
+	return 0;
+}
+
+void tp_hash_free(struct tp_hash *h)
+{
+	if (!h)
+		return;
+	XXH3_freeState(h->xxh);
+	free(h);
+}
+
+void tp_hash_reset(struct tp_hash *h)
+{
+	XXH3_128bits_reset(h->xxh);
+	h->begun = false;
+	h->part_n = 0;
+}
+
+static bool all_zero(const uint8_t *p, size_t n)
+{
+	uint64_t word;
+
+	if (n >= sizeof(word)) {
+		memcpy(&word, p, sizeof(word));
+		if (word)
+			return false;
+	}
+	/* All bytes are zero when the first is, and each is like the one before it. */
+	return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
+}
+
+static void hash_le64(struct tp_hash *h, uint64_t v)
+{
+	uint8_t t[8];
+
+	le64_put(t, v);
+	XXH3_128bits_update(h->xxh, t, sizeof(t));
+}
+
+static void hash_run(struct tp_hash *h, uint64_t off, const uint8_t *p, size_t n)
+{
+	if (!h->begun || h->run_end != off)
+		hash_le64(h, off);
+	XXH3_128bits_update(h->xxh, p, n);
+	h->begun = true;
+	h->run_end = off + n;
+}
+
+/* Whole blocks, and at the end of the file a short one. */
+static void hash_blocks(struct tp_hash *h, uint64_t off, const uint8_t *p, size_t n)
+{
+	size_t from = 0; /* of the run that is being looked for */
+	size_t at;
+
+	for (at = 0; at < n; at += TP_HASH_BLOCK) {
+		if (!all_zero(p + at, MIN(n - at, (size_t)TP_HASH_BLOCK)))
+			continue;
+		if (at > from)
+			hash_run(h, off + from, p + from, at - from);
+		from = at + TP_HASH_BLOCK;
+	}
+	if (n > from)
+		hash_run(h, off + from, p + from, n - from);
+}
+
+/* The gathered block is n bytes long; what was not said of it is zero. */
+static void hash_part(struct tp_hash *h, size_t n)
+{
+	if (n > h->part_n)
+		memset(h->part + h->part_n, 0, n - h->part_n);
+	hash_blocks(h, h->part_off, h->part, MAX(n, h->part_n));
+	h->part_n = 0;
+}
+
+/* Take what belongs to the block that off is inside of; the count taken. */
+static size_t gather(struct tp_hash *h, uint64_t off, const uint8_t *p, size_t n)
+{
+	size_t at = off % TP_HASH_BLOCK;
+	size_t take = MIN(n, TP_HASH_BLOCK - at);
+
+	h->part_off = off - at;
+	if (at > h->part_n)
+		memset(h->part + h->part_n, 0, at - h->part_n);
+	memcpy(h->part + at, p, take);
+	h->part_n = at + take;
+	if (h->part_n == TP_HASH_BLOCK)
+		hash_part(h, TP_HASH_BLOCK);
+	return take;
+}
+
+void tp_hash_update(struct tp_hash *h, uint64_t off, const void *data, size_t n)
+{
+	const uint8_t *p = data;
+	size_t whole;
+	size_t took;
+
+	if (!n)
+		return;
+	if (h->part_n && off - h->part_off >= TP_HASH_BLOCK)
+		hash_part(h, TP_HASH_BLOCK);
+	if (off % TP_HASH_BLOCK) {
+		took = gather(h, off, p, n);
+		off += took;
+		p += took;
+		n -= took;
+	}
+	whole = n - n % TP_HASH_BLOCK;
+	hash_blocks(h, off, p, whole);
+	if (n > whole)
+		gather(h, off + whole, p + whole, n - whole);
+}
+
+void tp_hash_final(struct tp_hash *h, uint64_t size, struct tp_hash_value *ret)
+{
+	XXH128_canonical_t value;
+
+	if (h->part_n) {
+		uint64_t rest = size > h->part_off ? size - h->part_off : 0;
+
+		hash_part(h, (size_t)MIN(rest, (uint64_t)TP_HASH_BLOCK));
+	}
+	hash_le64(h, size);
+	XXH128_canonicalFromHash(&value, XXH3_128bits_digest(h->xxh));
+	memcpy(ret->b, value.digest, sizeof(ret->b));
+}
+
+void tp_hash_content(struct tp_hash *h, const void *p, size_t n, struct tp_hash_value *ret)
+{
+	tp_hash_reset(h);
+	tp_hash_update(h, 0, p, n);
+	tp_hash_final(h, n, ret);
+}
+
+/* Hash [from, to) of fd; less when the file ends before.  Bytes hashed, or -errno. */
+static int64_t hash_extent(struct tp_hash *h, int fd, void *buf, size_t buf_bytes,
+			   uint64_t from, uint64_t to)
+{
+	uint64_t off = from;
+
+	while (off < to) {
+		size_t want = (size_t)MIN((uint64_t)buf_bytes, to - off);
+		ssize_t got = io_pread_full(fd, buf, want, off);
+
+		if (got < 0)
+			return got;
+		tp_hash_update(h, off, buf, (size_t)got);
+		off += (size_t)got;
+		if ((size_t)got < want)
+			break;
+	}
+	return (int64_t)(off - from);
+}
+
+int tp_hash_fd(struct tp_hash *h, int fd, void *buf, size_t buf_bytes, uint64_t *ret_size,
+	       struct tp_hash_value *ret, struct err *e)
+{
+	uint64_t off = 0;
+	uint64_t size = 0;
+	bool moved = true;
+	struct stat st;
+
+	tp_hash_reset(h);
+	/* The file may grow or shrink meanwhile: the end is where a new look finds it. */
+	for (;;) {
+		uint64_t begin = off;
+		uint64_t from;
+		uint64_t to;
+		int64_t got;
+		int r;
+
+		if (fstat(fd, &st) < 0)
+			return err_sys(e, "stat");
+		size = (uint64_t)st.st_size;
+		if (off >= size || !moved)
+			break;
+		do {
+			from = off;
+			to = size;
+			if (size - off > SEEK_WORTH) {
+				r = tp_next_data(fd, off, size, &from, &to);
+				if (r < 0)
+					return err_sysn(e, r, "look for data");
+			}
+			got = hash_extent(h, fd, buf, buf_bytes, from, to);
+			if (got < 0)
+				return err_sysn(e, (int)got, "read");
+			off = from + (uint64_t)got;
+		} while (off == to && off < size);
+		moved = off > begin;
+	}
+	tp_hash_final(h, size, ret);
+	*ret_size = size;
+	return 0;
+}
+
+int tp_next_data(int fd, uint64_t off, uint64_t size, uint64_t *ret_from, uint64_t *ret_to)
+{
+	off_t data;
+	off_t hole;
+
+	*ret_from = *ret_to = size;
+	if (off >= size)
+		return 0;
+	data = lseek(fd, (off_t)off, SEEK_DATA);
+	if (data < 0 && errno == ENXIO)
+		return 0;
+	if (data < 0 && (errno == EINVAL || errno == EOPNOTSUPP)) {
+		*ret_from = off;
+		return 0;
+	}
+	if (data < 0)
+		return -errno;
+	if ((uint64_t)data >= size)
+		return 0;
+	*ret_from = (uint64_t)data;
+	/* Without an answer the rest is one run: reading it tells the truth. */
+	hole = lseek(fd, data, SEEK_HOLE);
+	if (hole > data && (uint64_t)hole < size)
+		*ret_to = (uint64_t)hole;
+	return 0;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * transport/hash.h - the content hash of a file: XXH3-128 over what is not zero.
+ *
+ * For each maximal run of 4 KiB blocks (by offset in the file) that are not all zero: its
+ * offset as le64, then its bytes; at the end the size of the file as le64.  So a hole and
+ * a block of zeros hash alike, and a sparse file of a terabyte costs what its data costs.
+ * It tells accidents and lost writes, not forgery: the link is authenticated by SSH.
+ */
+#include <stdint.h>
+
+#include "common/error.h"
+
+#define TP_HASH_BLOCK 4096u
+
+struct tp_hash;
+
+struct tp_hash_value {
+	uint8_t b[16];
+};
+
+int tp_hash_new(struct tp_hash **ret, struct err *e) _must_check_;
+void tp_hash_free(struct tp_hash *h); /* NULL is fine */
+static inline void tp_hash_freep(struct tp_hash **h)
+{
+	tp_hash_free(*h);
+}
+
+/* Begin anew; a fresh one is begun already. */
+void tp_hash_reset(struct tp_hash *h);
+
+/*
+ * Content at off; offsets only grow (off >= the end of the bytes before), what is left out
+ * is zero.
+ */
+void tp_hash_update(struct tp_hash *h, uint64_t off, const void *p, size_t n);
+
+/* The value for a file of size bytes. */
+void tp_hash_final(struct tp_hash *h, uint64_t size, struct tp_hash_value *ret);
+
+/* Hash of content that is in memory, from offset 0. */
+void tp_hash_content(struct tp_hash *h, const void *p, size_t n, struct tp_hash_value *ret);
+
+/*
+ * Hash the file behind fd from its start to its end, data extents only; its size is the one
+ * found at the end of reading.  buf of buf_bytes is scratch space (a multiple of 4096).
+ */
+int tp_hash_fd(struct tp_hash *h, int fd, void *buf, size_t buf_bytes, uint64_t *ret_size,
+	       struct tp_hash_value *ret, struct err *e) _must_check_;
+
+/*
+ * The next run of data at or after off in fd, as [*ret_from, *ret_to); both are size when
+ * there is none.  A file system that cannot tell holes has one run.  0 or -errno.
+ */
+int tp_next_data(int fd, uint64_t off, uint64_t size, uint64_t *ret_from, uint64_t *ret_to)
+	_must_check_;

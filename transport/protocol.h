@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * transport/protocol.h - what the driver (D, stager) and the receiver (R, stager-receive)
+ * say to each other: layout, order, limits, versions.  No code; transport/frame.c is the
+ * only encoder and decoder of frames, transport/stream.c of blocks.
+ *
+ * Integers are unsigned unless said otherwise, little-endian.  Names and paths are bytes
+ * without a terminating NUL; paths are relative to the target root, components separated by
+ * one slash, without "." and ".."; the empty path is the root itself.
+ *
+ * Preamble.  R writes TP_MAGIC (16 bytes) first of all; whatever a login shell printed
+ * before it is skipped by D, up to TP_NOISE_MAX bytes.  D writes TP_MAGIC too, at once.
+ *
+ * Blocks.  After the preamble each direction is a sequence of blocks:
+ *
+ *   0                    4
+ *   +--------------------+--------------------+
+ *   | length | flag Z    | length bytes       |
+ *   +--------------------+--------------------+
+ *   bits 0..23: length, 1..TP_BLOCK_MAX; bit 31 (Z): the bytes are the next piece of the
+ *   direction's one zstd stream, flushed at the end of the block (a plain block is no part
+ *   of that stream); the other bits are 0.  A block unpacks to at most TP_BLOCK_RAW_MAX.
+ *
+ * Frames.  The unpacked bytes are a sequence of frames, which may cross block borders:
+ *
+ *   0      1       2               4                 8
+ *   +------+-------+---------------+-----------------+-- payload_bytes --+
+ *   | type | flags | slot          | payload_bytes   | payload ...       |
+ *   +------+-------+---------------+-----------------+-------------------+
+ *
+ *   slot names one of several things under way at once (an open file, a listing, a
+ *   signature); D chooses it and may use it again after its end was told.
+ *
+ * The conversation.
+ *
+ *   R->D HELLO             at once: versions, features
+ *   D->R HELLO             at once, without waiting: versions, features, the target root
+ *   R->D READY | ABORT     the root is held; its file system, boot id, abilities
+ *   D->R ... R->D ...      as below, both ways at the same time; nothing waits for an answer
+ *   D->R BYE               R answers what it owes, then ends with status 0
+ *
+ *   Version: the highest that both know; none: ABORT (TP_ABORT_VERSION), exit status 2.
+ *   Features: those that both name.
+ *
+ * Completions.  ENTRY, FILE, CLOSE, META, LINK, REMOVE and DIRMETA each ask R to finish one
+ * thing.  Both sides number them from 1 in the order of the wire.  R answers with ACK n: all
+ * up to n are done, but for those that a REFUSE has named before; a WARN names one that was
+ * done but lost something.  R sends ACK when it has run out of input, and at least every
+ * TP_ACK_EVERY completions.
+ *
+ * DIR sets the directory that the names of later frames are in.  If R cannot enter it, each
+ * completion in it is refused with that error.
+ */
+
+#define TP_MAGIC       "\0STAGER-RECEIVE\n" /* 16 bytes, without the C string's NUL */
+#define TP_MAGIC_BYTES 16
+#define TP_NOISE_MAX   65536u
+
+#define TP_VERSION_MIN 1u
+#define TP_VERSION_MAX 1u
+
+#define TP_BLOCK_HEAD    4u
+#define TP_BLOCK_Z       0x80000000u
+#define TP_BLOCK_LENGTH  0x00ffffffu
+#define TP_BLOCK_RAW_MAX 262144u            /* unpacked bytes in one block */
+#define TP_BLOCK_MAX     (262144u + 4096u)  /* zstd can grow what it cannot shrink */
+#define TP_ZSTD_WINDOW   21                 /* log2: either side needs 2 MiB for the window */
+
+#define TP_FRAME_HEAD    8u
+#define TP_FRAME_MAX     (8u << 20) /* payload bytes; holds an entry with all its xattrs */
+#define TP_DATA_MAX      (256u << 10) /* file bytes in one DATA, DELTA, SIG or FILE frame */
+#define TP_PATH_MAX      (256u << 10) /* a path may be longer than PATH_MAX */
+#define TP_NAME_MAX      255u
+#define TP_TARGET_MAX    65535u       /* of a symbolic link */
+#define TP_TEXT_MAX      1024u        /* of a message for people */
+#define TP_SLOT_MAX      1024u        /* slots are below this number */
+#define TP_ACK_EVERY     256u
+#define TP_HASH_BYTES    16u
+
+/* Feature bits of HELLO; bits that a side does not know are ignored. */
+enum tp_feature {
+	TP_FEATURE_ZSTD = 1u << 0, /* Z blocks, both directions */
+};
+
+enum tp_type {
+	/* Both directions */
+	TP_HELLO = 1, /* below */
+	TP_ABORT,     /* le32 code (enum tp_abort), text: the sender hangs up */
+
+	/* D->R */
+	TP_DIR = 16, /* path.  Flag CREATE: missing components are made, mode 0700, and
+			what is no directory on the way is replaced */
+	TP_ENTRY,    /* meta, name: anything but a directory, complete without content;
+			a regular file is empty.  Nothing is changed where it is right already */
+	TP_FILE,     /* meta, name, le32 bytes, content: a regular file without holes */
+	TP_OPEN,     /* slot; meta, name: begin a regular file.  Flag BASIS: DELTA frames
+			follow, against the file of that name */
+	TP_DATA,     /* slot; le64 offset, bytes */
+	TP_HOLE,     /* slot; le64 offset, le64 bytes: no storage for this range */
+	TP_DELTA,    /* slot; bytes of a librsync delta, the command stream in order */
+	TP_CLOSE,    /* slot; le64 size, hash[16]: the file is finished if its size and content
+			hash agree, else it is refused with TP_E_MISMATCH and dropped */
+	TP_DROP,     /* slot: forget the open file (its source changed); no completion */
+	TP_META,     /* meta, name, le32 links: the entry exists, give it this metadata.  It is
+			refused with TP_E_STALE when type, size or link target differ.  An inode
+			with more than `links` names is first replaced by a copy.
+			Flag HASH: hash[16] follows, the content must agree with it too */
+	TP_LINK,     /* le32 bytes, directory path, le16 bytes, name (the existing one), le16
+			bytes, name (the new one, in the current directory) */
+	TP_REMOVE,   /* name.  Flag DIRECTORY: an empty directory, else anything else.
+			What is gone already counts as removed */
+	TP_DIRMETA,  /* meta, path: the directory's final metadata */
+	TP_LIST,     /* slot; path: ask for LISTING.  Flag RECURSE: with all below it */
+	TP_SIGREQ,   /* slot; le32 block bytes, le32 strong bytes, name: ask for SIG */
+	TP_SYNC,     /* le64 epoch: ask for DURABLE */
+	TP_PING,     /* empty; keeps R's idle clock from running out */
+	TP_BYE,      /* empty */
+
+	/* R->D */
+	TP_READY = 64, /* below */
+	TP_ACK,        /* le64 n */
+	TP_REFUSE,     /* le64 n, le32 error (errno or TP_E_*), le16 bytes, operation, text */
+	TP_WARN,       /* the same */
+	TP_LISTING,    /* slot; a sequence of items, below.  Flag LAST: the end, without items;
+			  empty, or le32 error when the directory could not be read (ENOENT: it
+			  is not there) */
+	TP_SIG,        /* slot; bytes of a librsync signature.  Flag LAST: the end.  Flag
+			  ERROR: le32 error instead; there is no basis, send the file whole */
+	TP_DURABLE,    /* le64 epoch: all that was acknowledged before the SYNC was read is on
+			  stable storage of every file system that R touched */
+};
+
+/* Frame flags; each belongs to the frames named above. */
+#define TP_F_CREATE    1u
+#define TP_F_BASIS     1u
+#define TP_F_HASH      1u
+#define TP_F_DIRECTORY 1u
+#define TP_F_RECURSE   1u
+#define TP_F_LAST      1u
+#define TP_F_ERROR     2u
+
+/* Refusals that errno has no name for. */
+#define TP_E_BASE     20000u
+#define TP_E_MISMATCH 20001u /* the content is not what the hash says: send it whole */
+#define TP_E_STALE    20002u /* what is there is not what META expects: send it whole */
+#define TP_E_BLOCKED  20003u /* a directory that is not empty is in the way */
+
+enum tp_abort {
+	TP_ABORT_VERSION = 1, /* exit 2 */
+	TP_ABORT_PROTOCOL,    /* exit 12: nonsense on the wire */
+	TP_ABORT_ROOT,        /* exit 11: the target root cannot be used */
+	TP_ABORT_IO,          /* exit 11: out of memory, the root is gone */
+	TP_ABORT_IDLE,        /* exit 30: nothing was heard for the idle time */
+	TP_ABORT_BUSY,        /* exit 44: another run works on this root */
+};
+
+/*
+ * HELLO, both ways:  le16 version_min, le16 version_max, le32 features, then
+ *   R->D: text, the version of the receiver
+ *   D->R: le32 flags (TP_H_*), le16 session, le32 idle_s, le64 run, path of the root (absolute)
+ * READY: le16 version, le32 flags (TP_R_*), boot_id[16], le32 uid, le64 free_bytes,
+ *   le64 free_inodes (all ones: the file system has no such limit), le64 fs_magic
+ */
+#define TP_H_CREATE_ROOT 1u /* make the root when its parent is there */
+#define TP_H_MKPATH      2u /* make its parents too */
+
+#define TP_R_EMPTY   1u  /* the root has no entries (TP_OWN_DIR aside) */
+#define TP_R_CHOWN   2u  /* may give files away */
+#define TP_R_MKNOD   4u  /* may make devices */
+#define TP_R_TRUSTED 8u  /* may write trusted and security xattrs */
+#define TP_R_FLAGS   16u /* may write immutable and append-only flags */
+#define TP_R_CREATED 32u /* the root was made just now */
+
+/* The name at the target root that is the product's own; it is never listed or synced. */
+#define TP_OWN_DIR ".stager"
+
+/*
+ * meta: u8 present (TP_M_*), le32 mode (type and permissions, as st_mode), le32 uid,
+ *   le32 gid, le64 size, le64 mtime seconds (two's complement), le32 mtime nanoseconds, then
+ *   what `present` names, in this order:
+ *   FLAGS  le32, FS_IMMUTABLE_FL and FS_APPEND_FL as in <linux/fs.h>
+ *   RDEV   le32 major, le32 minor
+ *   TARGET le16 bytes, the target of a symbolic link
+ *   XATTR  le32 bytes, extended attributes, ACLs among them, sorted by name:
+ *          each le16 name_bytes, le32 value_bytes, name, value
+ * An entry without XATTR shall have none.
+ *
+ * name in a frame: le16 bytes, bytes.  path: le32 bytes, bytes.
+ *
+ * LISTING item: u8 kind, then
+ *   ENTRY  u8 flags (TP_L_*), le32 mode, le64 size, le64 mtime seconds, le32 mtime ns,
+ *          le16 bytes, name
+ *   ENTER  (after the ENTRY of a directory, when recursing): the items up to LEAVE are in it
+ *   LEAVE
+ *   FAIL   le32 error: the directory just entered could not be read to its end
+ */
+#define TP_M_FLAGS  1u
+#define TP_M_RDEV   2u
+#define TP_M_TARGET 4u
+#define TP_M_XATTR  8u
+
+enum tp_item {
+	TP_ITEM_ENTRY = 1,
+	TP_ITEM_ENTER,
+	TP_ITEM_LEAVE,
+	TP_ITEM_FAIL,
+};
+
+#define TP_L_MOUNT 1u /* another file system is mounted here; it is not entered */
