@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * transport/receive/lock.h - the inode flags that forbid changes: immutable, append-only.
+ */
+#include <stdint.h>
+
+#include "common/macro.h"
+
+/*
+ * Take both flags off name in dirfd ("." is the directory itself; no link is followed).
+ * The flags that were there and are gone now, 0: there were none; -errno.
+ */
+int rcv_unlock(int dirfd, const char *name) _must_check_;
+
+/* Make the two flags of an open file what flags says; the others stay.  0 or -errno. */
+int rcv_flags_set(int fd, uint32_t flags) _must_check_;
+
+/* The same by name: regular files and directories only. */
+int rcv_flags_set_at(int dirfd, const char *name, uint32_t flags) _must_check_;

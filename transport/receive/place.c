@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An O_TMPFILE file is gone when its process is, so a killed receiver leaves nothing behind.
+ * Where the file system or our rights do not allow to link one, a temporary name and
+ * rename() take its place; which it is, is tried out once for each file system.
+ */
+#include "transport/receive/place.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "transport/receive/lock.h"
+#include "transport/receive/metaset.h"
+
+#define TEMP_TRIES 64
+
+void rcv_temp_name(struct rcv_env *v, char ret[RCV_TEMP_MAX])
+{
+	snprintf(ret, RCV_TEMP_MAX, ".stager-tmp.%x.%x", (unsigned)getpid(), v->temp_serial++);
+}
+
+/* After EPERM: take off the flags of name and of its directory.  True: try again. */
+static bool unlock_both(const struct rcv_dir *dir, const char *name)
+{
+	int a = rcv_unlock(dir->fd, name);
+	int b = rcv_unlock(dir->fd, ".");
+
+	errno = EPERM;
+	return a > 0 || b > 0;
+}
+
+static int link_fd(enum rcv_how how, int fd, int dirfd, const char *name)
+{
+	char proc[40];
+
+	if (how == RCV_HOW_FD)
+		return linkat(fd, "", dirfd, name, AT_EMPTY_PATH);
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
+	return linkat(AT_FDCWD, proc, dirfd, name, AT_SYMLINK_FOLLOW);
+}
+
+static int open_tmpfile(const struct rcv_dir *dir, int flags, mode_t mode)
+{
+	int fd = openat(dir->fd, ".", O_TMPFILE | flags | O_CLOEXEC, mode);
+
+	if (fd < 0 && errno == EPERM && unlock_both(dir, "."))
+		fd = openat(dir->fd, ".", O_TMPFILE | flags | O_CLOEXEC, mode);
+	return fd;
+}
+
+/* Only what the file system says about itself is remembered, no passing trouble. */
+static bool tells_of_device(int errnum)
+{
+	return errnum == EOPNOTSUPP || errnum == EISDIR || errnum == EINVAL ||
+	       errnum == EPERM || errnum == ENOENT;
+}
+
+static enum rcv_how try_out(struct rcv_env *v, const struct rcv_dir *dir)
+{
+	static const enum rcv_how ways[] = { RCV_HOW_FD, RCV_HOW_PROC };
+	_cleanup_close_ int fd = -1;
+	char temp[RCV_TEMP_MAX];
+
+	fd = open_tmpfile(dir, O_WRONLY, 0600);
+	if (fd < 0)
+		return errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL ?
+			       RCV_HOW_NAMED :
+			       RCV_HOW_UNKNOWN;
+	for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
+		rcv_temp_name(v, temp);
+		if (link_fd(ways[i], fd, dir->fd, temp) == 0) {
+			unlinkat(dir->fd, temp, 0);
+			return ways[i];
+		}
+		if (!tells_of_device(errno) || rcv_dir_gone(dir))
+			return RCV_HOW_UNKNOWN;
+	}
+	return RCV_HOW_NAMED;
+}
+
+static int open_named(struct rcv_env *v, struct rcv_newfile *f, int flags)
+{
+	int fd = -1;
+
+	for (int i = 0; i < TEMP_TRIES && fd < 0; i++) {
+		rcv_temp_name(v, f->temp);
+		fd = openat(f->dir->fd, f->temp,
+			    flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+		if (fd < 0 && errno != EEXIST && (errno != EPERM || !unlock_both(f->dir, ".")))
+			break;
+	}
+	if (fd < 0)
+		f->temp[0] = '\0';
+	return fd;
+}
+
+/* Once for a directory: what does a new file in it get by itself? */
+static void learn_birth(struct rcv_dir *dir, const struct rcv_newfile *f)
+{
+	struct stat st;
+
+	if (dir->born_known || fstat(f->fd, &st) < 0)
+		return;
+	dir->born_uid = st.st_uid;
+	dir->born_gid = st.st_gid;
+	dir->mode_unsure = (st.st_mode & 07777) != f->mode;
+	dir->born_known = true;
+}
+
+int rcv_newfile_open(struct rcv_env *v, struct rcv_dir *dir, const struct tp_meta *meta,
+		     int flags, struct rcv_newfile *ret)
+{
+	struct rcv_newfile f = RCV_NEWFILE_INIT;
+
+	f.dir = rcv_dir_ref(dir);
+	if (dir->dev->how == RCV_HOW_UNKNOWN)
+		dir->dev->how = try_out(v, dir);
+	if (dir->dev->how == RCV_HOW_FD || dir->dev->how == RCV_HOW_PROC) {
+		f.mode = meta->mode & 0777;
+		f.fd = open_tmpfile(dir, flags, f.mode);
+	} else {
+		f.mode = 0600;
+		f.fd = open_named(v, &f, flags);
+	}
+	if (f.fd < 0) {
+		rcv_fail_sys(v, "create", dir->path);
+		rcv_dir_put(f.dir);
+		return v->fault.code;
+	}
+	learn_birth(dir, &f);
+	*ret = f;
+	return 0;
+}
+
+int rcv_newfile_meta(struct rcv_env *v, struct rcv_newfile *f, const char *name,
+		     const struct tp_meta *meta)
+{
+	struct rcv_obj o = { .fd = f->fd, .name = name };
+	struct tp_meta want = *meta;
+	struct bytes xattrs = { 0 };
+	struct statx have = { 0 };
+	unsigned diff;
+	int r;
+
+	/* The common case needs no look: it is known how files are born here. */
+	if (!f->dir->born_known || f->dir->mode_unsure || f->dir->default_acl) {
+		r = rcv_meta_look(v, &o, &have);
+		if (r < 0)
+			return r;
+	} else {
+		have.stx_uid = f->dir->born_uid;
+		have.stx_gid = f->dir->born_gid;
+		have.stx_mode = (uint16_t)(S_IFREG | f->mode);
+	}
+	if (f->dir->default_acl) {
+		r = rcv_meta_xattrs(v, &o, &xattrs);
+		if (r < 0)
+			return r;
+	}
+	want.flags = 0;
+	diff = rcv_meta_diff(v, &have, xattrs, &want) | RCV_D_TIMES;
+	return rcv_meta_fix(v, &o, &have, xattrs, &want, diff);
+}
+
+/* The directory name, in the way of something else, goes if it is empty. */
+static int clear_directory(struct rcv_env *v, const struct rcv_dir *dir, const char *name)
+{
+	int r = rcv_unlink(v, dir, name, AT_REMOVEDIR);
+
+	if (r == -ENOENT || r == -ENOTDIR)
+		return 0;
+	if (r == -ENOTEMPTY || r == -EEXIST)
+		return rcv_fail(v, -(int)TP_E_BLOCKED, "replace",
+				"a directory that is not empty is in the way");
+	return r;
+}
+
+int rcv_place_temp(struct rcv_env *v, const struct rcv_dir *dir, const char *temp,
+		   const char *name)
+{
+	int r = 0;
+
+	for (int i = 0; i < TEMP_TRIES; i++) {
+		if (renameat(dir->fd, temp, dir->fd, name) == 0)
+			return 0;
+		r = -errno;
+		if (r == -EISDIR || r == -ENOTEMPTY || r == -EEXIST) {
+			r = clear_directory(v, dir, name);
+			if (r == 0)
+				continue;
+			break;
+		}
+		if (r == -EPERM && unlock_both(dir, name))
+			continue;
+		if (r == -EBUSY)
+			rcv_fail(v, r, "replace", "something is mounted on it");
+		else
+			r = rcv_fail_sys(v, "rename", name);
+		break;
+	}
+	unlinkat(dir->fd, temp, 0);
+	return r;
+}
+
+/* The open file gets a name that is free. */
+static int link_temp(struct rcv_env *v, struct rcv_newfile *f)
+{
+	int r = -1;
+
+	for (int i = 0; i < TEMP_TRIES && r < 0; i++) {
+		rcv_temp_name(v, f->temp);
+		r = link_fd(f->dir->dev->how, f->fd, f->dir->fd, f->temp);
+		if (r < 0 && errno != EEXIST)
+			break;
+	}
+	if (r == 0)
+		return 0;
+	f->temp[0] = '\0';
+	return rcv_fail_sys(v, "link", "a temporary name");
+}
+
+static int name_it(struct rcv_env *v, struct rcv_newfile *f, const char *name)
+{
+	int r;
+
+	if (!f->temp[0]) {
+		enum rcv_how how = f->dir->dev->how;
+
+		r = link_fd(how, f->fd, f->dir->fd, name);
+		if (r < 0 && errno == EPERM && unlock_both(f->dir, "."))
+			r = link_fd(how, f->fd, f->dir->fd, name);
+		if (r == 0)
+			return 0;
+		if (errno != EEXIST)
+			return rcv_fail_sys(v, "link", name);
+		r = link_temp(v, f);
+		if (r < 0)
+			return r;
+	}
+	r = rcv_place_temp(v, f->dir, f->temp, name);
+	f->temp[0] = '\0';
+	return r;
+}
+
+int rcv_newfile_place(struct rcv_env *v, struct rcv_newfile *f, const char *name,
+		      const struct tp_meta *meta)
+{
+	struct rcv_obj o = { .fd = f->fd, .name = name };
+	int r;
+
+	if (rcv_own_name(f->dir, name))
+		return rcv_fail(v, -EPERM, "create", TP_OWN_DIR " is not synced");
+	r = name_it(v, f, name);
+	if (!f->temp[0] && rcv_dir_lost(f->dir, r)) {
+		/* Another session has replaced the directory. */
+		r = rcv_dir_renew(v, &f->dir);
+		if (r == 0)
+			r = name_it(v, f, name);
+	}
+	if (r < 0)
+		return r;
+	if (meta->flags)
+		rcv_meta_flags(v, &o, meta->flags);
+	rcv_newfile_drop(f);
+	return 0;
+}
+
+void rcv_newfile_drop(struct rcv_newfile *f)
+{
+	if (f->fd >= 0) {
+		if (f->temp[0])
+			unlinkat(f->dir->fd, f->temp, 0);
+		close(f->fd);
+	}
+	rcv_dir_put(f->dir);
+	*f = RCV_NEWFILE_INIT;
+}
+
+int rcv_unlink(struct rcv_env *v, const struct rcv_dir *dir, const char *name, int flags)
+{
+	if (rcv_own_name(dir, name))
+		return rcv_fail(v, -EPERM, "remove", TP_OWN_DIR " is not synced");
+	if (unlinkat(dir->fd, name, flags) == 0)
+		return 0;
+	if (errno == EPERM && unlock_both(dir, name) && unlinkat(dir->fd, name, flags) == 0)
+		return 0;
+	if (errno == EBUSY)
+		return rcv_fail(v, -EBUSY, "remove", "something is mounted on it");
+	return rcv_fail_sys(v, "remove", name);
+}
