@@ -1,0 +1,1141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "stager/catalog.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "common/buf.h"
+#include "common/io.h"
+
+/*
+ * One row is one blob (stg_row_pack()): reading a directory of thousands of entries is one
+ * range scan that decodes nothing it does not need, and a million entries are stepped in
+ * about a second.  What SQL selects by has columns of its own.
+ */
+#define CATALOG_VERSION 1
+#define COMMIT_ROWS     4000
+
+static const char schema[] =
+	"CREATE TABLE IF NOT EXISTS fact(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"
+	"CREATE TABLE IF NOT EXISTS phase(id INTEGER PRIMARY KEY, name TEXT, started INTEGER,"
+	" finished INTEGER, sync INTEGER, fresh INTEGER);"
+	"CREATE TABLE IF NOT EXISTS entry(dir INTEGER, name BLOB, row BLOB,"
+	" PRIMARY KEY(dir, name)) WITHOUT ROWID;"
+	"CREATE TABLE IF NOT EXISTS dirty(depth INTEGER, id INTEGER, parent INTEGER,"
+	" path BLOB, name BLOB, row BLOB, PRIMARY KEY(depth, id)) WITHOUT ROWID;"
+	"CREATE TABLE IF NOT EXISTS link(dir INTEGER, name BLOB, dev INTEGER, ino INTEGER,"
+	" path BLOB, PRIMARY KEY(dir, name)) WITHOUT ROWID;"
+	"CREATE INDEX IF NOT EXISTS link_inode ON link(ino, dev);"
+	"CREATE TABLE IF NOT EXISTS leader(ino INTEGER, dev INTEGER, dir INTEGER, path BLOB,"
+	" name BLOB, PRIMARY KEY(ino, dev)) WITHOUT ROWID;"
+	"CREATE TABLE IF NOT EXISTS follower(seq INTEGER PRIMARY KEY, ino INTEGER, dev INTEGER,"
+	" dir INTEGER, path BLOB, name BLOB, row BLOB, old_nlink INTEGER);"
+	"CREATE TABLE IF NOT EXISTS removal(seq INTEGER PRIMARY KEY, dir INTEGER, path BLOB,"
+	" name BLOB, is_dir INTEGER, filter INTEGER);";
+
+enum query {
+	Q_GET_FACT,
+	Q_SET_FACT,
+	Q_LAST_PHASE,
+	Q_FULL_STANDS,
+	Q_COUNT_PHASES,
+	Q_PUT_PHASE,
+	Q_PUT_ENTRY,
+	Q_GET_ENTRY,
+	Q_DEL_ENTRY,
+	Q_DEL_DIR,
+	Q_DEL_DIR_LINKS,
+	Q_SUBDIRS,
+	Q_PUT_DIRTY,
+	Q_DEL_DIRTY,
+	Q_NEXT_DIRTY,
+	Q_PUT_LINK,
+	Q_DEL_LINK,
+	Q_LINKS_OF,
+	Q_COUNT_LINKS,
+	Q_GET_LEADER,
+	Q_PUT_LEADER,
+	Q_PUT_FOLLOWER,
+	Q_NEXT_FOLLOWER,
+	Q_PUT_REMOVAL,
+	Q_NEXT_REMOVAL,
+	Q_COUNT,
+};
+
+static const char *const queries[Q_COUNT] = {
+	[Q_GET_FACT] = "SELECT value FROM fact WHERE key=?1",
+	[Q_SET_FACT] = "INSERT OR REPLACE INTO fact VALUES(?1,?2)",
+	[Q_LAST_PHASE] = "SELECT id,name,started,finished,sync,fresh FROM phase"
+			 " ORDER BY id DESC LIMIT 1",
+	[Q_FULL_STANDS] = "SELECT finished FROM phase WHERE name='full_sync'"
+			  " ORDER BY id DESC LIMIT 1",
+	[Q_COUNT_PHASES] = "SELECT count(*) FROM phase WHERE name LIKE ?1||'%' AND finished>0",
+	[Q_PUT_PHASE] = "INSERT OR REPLACE INTO phase VALUES(?1,?2,?3,?4,?5,?6)",
+	[Q_PUT_ENTRY] = "INSERT OR REPLACE INTO entry VALUES(?1,?2,?3)",
+	[Q_GET_ENTRY] = "SELECT row FROM entry WHERE dir=?1 AND name=?2",
+	[Q_DEL_ENTRY] = "DELETE FROM entry WHERE dir=?1 AND name=?2",
+	[Q_DEL_DIR] = "DELETE FROM entry WHERE dir=?1",
+	[Q_DEL_DIR_LINKS] = "DELETE FROM link WHERE dir=?1",
+	[Q_SUBDIRS] = "SELECT row FROM entry WHERE dir=?1",
+	[Q_PUT_DIRTY] = "INSERT OR REPLACE INTO dirty VALUES(?1,?2,?3,?4,?5,?6)",
+	[Q_DEL_DIRTY] = "DELETE FROM dirty WHERE id=?1",
+	[Q_NEXT_DIRTY] = "SELECT depth,id,parent,path,name,row FROM dirty"
+			 " WHERE depth<?1 OR (depth=?1 AND id>?2)"
+			 " ORDER BY depth DESC, id LIMIT ?3",
+	[Q_PUT_LINK] = "INSERT OR REPLACE INTO link VALUES(?1,?2,?3,?4,?5)",
+	[Q_DEL_LINK] = "DELETE FROM link WHERE dir=?1 AND name=?2",
+	[Q_LINKS_OF] = "SELECT link.dir,link.name,link.path,entry.row FROM link JOIN entry"
+		       " ON entry.dir=link.dir AND entry.name=link.name"
+		       " WHERE link.ino=?1 AND link.dev=?2",
+	[Q_COUNT_LINKS] = "SELECT count(*) FROM link WHERE ino=?1 AND dev=?2",
+	[Q_GET_LEADER] = "SELECT dir,name FROM leader WHERE ino=?1 AND dev=?2",
+	[Q_PUT_LEADER] = "INSERT INTO leader VALUES(?1,?2,?3,?4,?5)",
+	[Q_PUT_FOLLOWER] = "INSERT INTO follower VALUES(NULL,?1,?2,?3,?4,?5,?6,?7)",
+	[Q_NEXT_FOLLOWER] = "SELECT f.seq,f.dir,f.path,f.name,f.row,f.old_nlink,l.path,l.name,"
+			    "e.row FROM follower f JOIN leader l ON l.ino=f.ino AND l.dev=f.dev"
+			    " LEFT JOIN entry e ON e.dir=l.dir AND e.name=l.name"
+			    " WHERE f.seq>?1 ORDER BY f.seq LIMIT ?2",
+	[Q_PUT_REMOVAL] = "INSERT INTO removal VALUES(NULL,?1,?2,?3,?4,?5)",
+	[Q_NEXT_REMOVAL] = "SELECT seq,dir,path,name,is_dir,filter FROM removal"
+			   " WHERE seq>?1 ORDER BY seq LIMIT ?2",
+};
+
+struct stg_catalog {
+	char *path;
+	sqlite3 *db;
+	sqlite3_stmt *q[Q_COUNT];
+	pthread_mutex_t lock; /* db, q, the transaction */
+	bool open;            /* a transaction is */
+	size_t rows;          /* written in it */
+	int64_t since_ns;
+	atomic_uint_fast64_t next_dir;
+};
+
+struct stg_catalog_reader {
+	sqlite3 *db;
+	sqlite3_stmt *dir, *one;
+};
+
+static int catalog_error(sqlite3 *db, struct err *e, const char *what)
+{
+	int code = sqlite3_errcode(db);
+	int r = -EIO;
+
+	if (code == SQLITE_FULL)
+		r = -ENOSPC;
+	else if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB)
+		r = -EBADMSG;
+	else if (code == SQLITE_NOMEM)
+		r = -ENOMEM;
+	else if (code == SQLITE_READONLY)
+		r = -EROFS;
+	return err_set(e, r, "catalog: %s: %s", what, sqlite3_errmsg(db));
+}
+
+static int bind_bytes(sqlite3_stmt *s, int at, struct bytes b)
+{
+	return sqlite3_bind_blob(s, at, b.n ? (const void *)b.p : "", (int)b.n, SQLITE_STATIC);
+}
+
+static struct bytes column_bytes(sqlite3_stmt *s, int at)
+{
+	/* The pointer must be asked for before the size (sqlite3_column_blob(3)). */
+	const void *p = sqlite3_column_blob(s, at);
+
+	return bytes_of(p, (size_t)sqlite3_column_bytes(s, at));
+}
+
+static int64_t column_int(sqlite3_stmt *s, int at)
+{
+	return sqlite3_column_int64(s, at);
+}
+
+/* Step a statement that returns nothing, and make it ready for the next use. */
+static int run_stmt(struct stg_catalog *c, enum query q, const char *what, struct err *e)
+{
+	int r = sqlite3_step(c->q[q]);
+	int ret = 0;
+
+	if (r != SQLITE_DONE && r != SQLITE_ROW)
+		ret = catalog_error(c->db, e, what);
+	sqlite3_reset(c->q[q]);
+	return ret;
+}
+
+static int exec_sql(sqlite3 *db, const char *sql, struct err *e)
+{
+	if (sqlite3_exec(db, sql, NULL, NULL, NULL) != SQLITE_OK)
+		return catalog_error(db, e, sql);
+	return 0;
+}
+
+/* Called with the lock held, before every write. */
+static int begin_write(struct stg_catalog *c, struct err *e)
+{
+	int r;
+
+	if (c->open)
+		return 0;
+	r = exec_sql(c->db, "BEGIN IMMEDIATE", e);
+	if (r < 0)
+		return r;
+	c->open = true;
+	c->rows = 0;
+	c->since_ns = clock_mono_ns();
+	return 0;
+}
+
+static int put_fact(struct stg_catalog *c, const char *key, const char *value, struct err *e)
+{
+	sqlite3_bind_text(c->q[Q_SET_FACT], 1, key, -1, SQLITE_STATIC);
+	sqlite3_bind_text(c->q[Q_SET_FACT], 2, value, -1, SQLITE_STATIC);
+	return run_stmt(c, Q_SET_FACT, "write fact", e);
+}
+
+static int commit_locked(struct stg_catalog *c, struct err *e)
+{
+	char text[32];
+	int r;
+
+	if (!c->open)
+		return 0;
+	/* No id that a committed row holds may be given again after a crash. */
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)atomic_load(&c->next_dir));
+	r = put_fact(c, "next_dir", text, e);
+	if (r == 0)
+		r = exec_sql(c->db, "COMMIT", e);
+	if (r == 0)
+		c->open = false;
+	return r;
+}
+
+static int tick_locked(struct stg_catalog *c, struct err *e)
+{
+	if (c->open && (c->rows >= COMMIT_ROWS ||
+			clock_mono_ns() - c->since_ns > STG_COMMIT_MS * 1000000LL))
+		return commit_locked(c, e);
+	return 0;
+}
+
+/* The end of every write: r of its statements, one row more, unlock. */
+static int end_write(struct stg_catalog *c, int r, struct err *e)
+{
+	if (r == 0) {
+		c->rows++;
+		r = tick_locked(c, e);
+	}
+	pthread_mutex_unlock(&c->lock);
+	return r;
+}
+
+static int lock_write(struct stg_catalog *c, struct err *e)
+{
+	int r;
+
+	pthread_mutex_lock(&c->lock);
+	r = begin_write(c, e);
+	if (r < 0)
+		pthread_mutex_unlock(&c->lock);
+	return r;
+}
+
+static int open_db(const char *path, int flags, const char *pragmas, sqlite3 **ret,
+		   struct err *e)
+{
+	sqlite3 *db = NULL;
+	int r;
+
+	if (sqlite3_open_v2(path, &db, flags | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
+		r = db ? catalog_error(db, e, path) : err_set(e, -ENOMEM, "catalog: %s", path);
+		sqlite3_close(db);
+		return r;
+	}
+	sqlite3_busy_timeout(db, 10000);
+	r = exec_sql(db, pragmas, e);
+	if (r < 0) {
+		sqlite3_close(db);
+		return r;
+	}
+	*ret = db;
+	return 0;
+}
+
+static int check_version(struct stg_catalog *c, struct err *e)
+{
+	uint64_t version;
+	int r = stg_catalog_get_number(c, "catalog_version", &version, e);
+
+	if (r < 0)
+		return r;
+	if (!version)
+		return stg_catalog_set_number(c, "catalog_version", CATALOG_VERSION, e);
+	if (version != CATALOG_VERSION)
+		return err_set(e, -EBADMSG,
+			       "%s was written by another version of stager (catalog version %llu): "
+			       "use that version, or move the file away and run a new full sync",
+			       c->path, (unsigned long long)version);
+	return 0;
+}
+
+static int catalog_prepare(struct stg_catalog *c, struct err *e)
+{
+	int r = exec_sql(c->db, schema, e);
+
+	for (int i = 0; r == 0 && i < Q_COUNT; i++)
+		if (sqlite3_prepare_v3(c->db, queries[i], -1, SQLITE_PREPARE_PERSISTENT,
+				       &c->q[i], NULL) != SQLITE_OK)
+			r = catalog_error(c->db, e, queries[i]);
+	return r;
+}
+
+static int catalog_load(struct stg_catalog *c, struct err *e)
+{
+	uint64_t next = 0;
+	int r;
+
+	atomic_init(&c->next_dir, STG_ROOT_ID + 1u);
+	r = catalog_prepare(c, e);
+	if (r == 0)
+		r = check_version(c, e);
+	if (r == 0)
+		r = stg_catalog_get_number(c, "next_dir", &next, e);
+	if (r == 0)
+		atomic_store(&c->next_dir, MAX(next, STG_ROOT_ID + 1u));
+	return r;
+}
+
+int stg_catalog_open(const char *dir, struct stg_catalog **ret, struct err *e)
+{
+	struct stg_catalog *c = calloc(1, sizeof(*c));
+	int r;
+
+	if (!c || asprintf(&c->path, "%s/catalog.db", dir) < 0) {
+		free(c);
+		return err_set(e, -ENOMEM, "catalog: out of memory");
+	}
+	pthread_mutex_init(&c->lock, NULL);
+	r = open_db(c->path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+		    "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+		    "PRAGMA wal_autocheckpoint=8000; PRAGMA cache_size=-8192;",
+		    &c->db, e);
+	if (r == 0)
+		r = catalog_load(c, e);
+	if (r == -EBADMSG)
+		err_ctx(e, r, "%s cannot be used (move it away and run a new full sync)",
+			c->path);
+	if (r < 0) {
+		stg_catalog_close(c);
+		return r;
+	}
+	chmod(c->path, 0600);
+	*ret = c;
+	return 0;
+}
+
+void stg_catalog_close(struct stg_catalog *c)
+{
+	struct err e;
+
+	if (!c)
+		return;
+	/* What cannot be committed here will be sent again; nothing else is lost. */
+	if (c->db)
+		(void)!commit_locked(c, &e);
+	for (int i = 0; i < Q_COUNT; i++)
+		sqlite3_finalize(c->q[i]);
+	sqlite3_close(c->db);
+	pthread_mutex_destroy(&c->lock);
+	free(c->path);
+	free(c);
+}
+
+int stg_catalog_commit(struct stg_catalog *c, struct err *e)
+{
+	int r;
+
+	pthread_mutex_lock(&c->lock);
+	r = commit_locked(c, e);
+	pthread_mutex_unlock(&c->lock);
+	return r;
+}
+
+int stg_catalog_tick(struct stg_catalog *c, struct err *e)
+{
+	int r;
+
+	pthread_mutex_lock(&c->lock);
+	r = tick_locked(c, e);
+	pthread_mutex_unlock(&c->lock);
+	return r;
+}
+
+int stg_catalog_get(struct stg_catalog *c, const char *key, struct buf *ret, struct err *e)
+{
+	sqlite3_stmt *s = c->q[Q_GET_FACT];
+	int r = 0, step;
+
+	pthread_mutex_lock(&c->lock);
+	sqlite3_bind_text(s, 1, key, -1, SQLITE_STATIC);
+	step = sqlite3_step(s);
+	if (step == SQLITE_ROW) {
+		buf_clear(ret);
+		r = buf_put_bytes(ret, column_bytes(s, 0));
+		r = r < 0 || !buf_cstr(ret) ? err_set(e, -ENOMEM, "catalog: out of memory") : 1;
+	} else if (step != SQLITE_DONE) {
+		r = catalog_error(c->db, e, "read fact");
+	}
+	sqlite3_reset(s);
+	pthread_mutex_unlock(&c->lock);
+	return r;
+}
+
+int stg_catalog_set(struct stg_catalog *c, const char *key, const char *value, struct err *e)
+{
+	int r = lock_write(c, e);
+
+	if (r < 0)
+		return r;
+	return end_write(c, put_fact(c, key, value, e), e);
+}
+
+int stg_catalog_get_number(struct stg_catalog *c, const char *key, uint64_t *ret, struct err *e)
+{
+	_cleanup_(buf_fini) struct buf b = BUF_INIT;
+	int r = stg_catalog_get(c, key, &b, e);
+
+	if (r < 0)
+		return r;
+	*ret = r ? strtoull(buf_cstr(&b), NULL, 10) : 0;
+	return 0;
+}
+
+int stg_catalog_set_number(struct stg_catalog *c, const char *key, uint64_t value,
+			   struct err *e)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
+	return stg_catalog_set(c, key, text, e);
+}
+
+/* --- phases --- */
+
+int stg_catalog_last_phase(struct stg_catalog *c, struct stg_phase_row *ret, struct err *e)
+{
+	sqlite3_stmt *s = c->q[Q_LAST_PHASE];
+	int r = 0, step;
+
+	pthread_mutex_lock(&c->lock);
+	step = sqlite3_step(s);
+	if (step == SQLITE_ROW) {
+		*ret = (struct stg_phase_row){
+			.id = (uint32_t)column_int(s, 0),
+			.started_ns = column_int(s, 2),
+			.finished_ns = column_int(s, 3),
+			.sync_ns = column_int(s, 4),
+			.fresh = column_int(s, 5) != 0,
+		};
+		snprintf(ret->name, sizeof(ret->name), "%s",
+			 (const char *)sqlite3_column_text(s, 1));
+		r = 1;
+	} else if (step != SQLITE_DONE) {
+		r = catalog_error(c->db, e, "read phase");
+	}
+	sqlite3_reset(s);
+	pthread_mutex_unlock(&c->lock);
+	return r;
+}
+
+/* A query with one number as its answer; 0 when there is no row. */
+static int one_number(struct stg_catalog *c, enum query q, int64_t *ret, struct err *e)
+{
+	int step = sqlite3_step(c->q[q]);
+	int r = 0;
+
+	*ret = 0;
+	if (step == SQLITE_ROW)
+		*ret = column_int(c->q[q], 0);
+	else if (step != SQLITE_DONE)
+		r = catalog_error(c->db, e, "read");
+	sqlite3_reset(c->q[q]);
+	return r;
+}
+
+int stg_catalog_full_stands(struct stg_catalog *c, struct err *e)
+{
+	int64_t finished;
+	int r;
+
+	pthread_mutex_lock(&c->lock);
+	r = one_number(c, Q_FULL_STANDS, &finished, e);
+	pthread_mutex_unlock(&c->lock);
+	return r < 0 ? r : finished > 0;
+}
+
+int stg_catalog_count_phases(struct stg_catalog *c, const char *prefix, uint32_t *ret,
+			     struct err *e)
+{
+	int64_t n;
+	int r;
+
+	pthread_mutex_lock(&c->lock);
+	sqlite3_bind_text(c->q[Q_COUNT_PHASES], 1, prefix, -1, SQLITE_STATIC);
+	r = one_number(c, Q_COUNT_PHASES, &n, e);
+	pthread_mutex_unlock(&c->lock);
+	if (r == 0)
+		*ret = (uint32_t)n;
+	return r;
+}
+
+int stg_catalog_put_phase(struct stg_catalog *c, struct stg_phase_row *p, struct err *e)
+{
+	sqlite3_stmt *s = c->q[Q_PUT_PHASE];
+	int r = lock_write(c, e);
+
+	if (r < 0)
+		return r;
+	if (p->id)
+		sqlite3_bind_int64(s, 1, p->id);
+	else
+		sqlite3_bind_null(s, 1);
+	sqlite3_bind_text(s, 2, p->name, -1, SQLITE_STATIC);
+	sqlite3_bind_int64(s, 3, p->started_ns);
+	sqlite3_bind_int64(s, 4, p->finished_ns);
+	sqlite3_bind_int64(s, 5, p->sync_ns);
+	sqlite3_bind_int64(s, 6, p->fresh);
+	r = run_stmt(c, Q_PUT_PHASE, "write phase", e);
+	if (r == 0 && !p->id)
+		p->id = (uint32_t)sqlite3_last_insert_rowid(c->db);
+	if (r == 0)
+		r = commit_locked(c, e);
+	pthread_mutex_unlock(&c->lock);
+	return r;
+}
+
+static int exec_locked(struct stg_catalog *c, const char *sql, struct err *e)
+{
+	int r;
+
+	pthread_mutex_lock(&c->lock);
+	r = commit_locked(c, e);
+	if (r == 0)
+		r = exec_sql(c->db, sql, e);
+	pthread_mutex_unlock(&c->lock);
+	return r;
+}
+
+int stg_catalog_forget_all(struct stg_catalog *c, struct err *e)
+{
+	return exec_locked(c, "BEGIN; DELETE FROM entry; DELETE FROM dirty; DELETE FROM link; COMMIT",
+			   e);
+}
+
+int stg_catalog_clear_plan(struct stg_catalog *c, struct err *e)
+{
+	return exec_locked(c, "BEGIN; DELETE FROM leader; DELETE FROM follower;"
+			      "DELETE FROM removal; COMMIT", e);
+}
+
+/* --- entries --- */
+
+uint64_t stg_catalog_new_dir_id(struct stg_catalog *c)
+{
+	return atomic_fetch_add(&c->next_dir, 1);
+}
+
+static int put_entry(struct stg_catalog *c, uint64_t dir, struct bytes name,
+		     const struct stg_row *row, struct err *e)
+{
+	sqlite3_stmt *s = c->q[Q_PUT_ENTRY];
+	uint8_t packed[STG_ROW_BYTES];
+
+	stg_row_pack(packed, row);
+	sqlite3_bind_int64(s, 1, (int64_t)dir);
+	bind_bytes(s, 2, name);
+	sqlite3_bind_blob(s, 3, packed, sizeof(packed), SQLITE_STATIC);
+	return run_stmt(c, Q_PUT_ENTRY, "write entry", e);
+}
+
+static int put_link(struct stg_catalog *c, uint64_t dir, struct bytes path, struct bytes name,
+		    const struct stg_stat *st, struct err *e)
+{
+	sqlite3_stmt *s = c->q[Q_PUT_LINK];
+
+	sqlite3_bind_int64(s, 1, (int64_t)dir);
+	bind_bytes(s, 2, name);
+	sqlite3_bind_int64(s, 3, (int64_t)st->dev);
+	sqlite3_bind_int64(s, 4, (int64_t)st->ino);
+	bind_bytes(s, 5, path);
+	return run_stmt(c, Q_PUT_LINK, "write link", e);
+}
+
+static int del_named(struct stg_catalog *c, enum query q, uint64_t dir, struct bytes name,
+		     struct err *e)
+{
+	sqlite3_bind_int64(c->q[q], 1, (int64_t)dir);
+	bind_bytes(c->q[q], 2, name);
+	return run_stmt(c, q, "delete entry", e);
+}
+
+int stg_catalog_record(struct stg_catalog *c, uint64_t dir, struct bytes path,
+		       struct bytes name, const struct stg_row *row, uint32_t old_nlink,
+		       struct err *e)
+{
+	int r = lock_write(c, e);
+
+	if (r < 0)
+		return r;
+	r = put_entry(c, dir, name, row, e);
+	if (r == 0 && row->st.nlink > 1 && !stg_is_dir(&row->st))
+		r = put_link(c, dir, path, name, &row->st, e);
+	else if (r == 0 && old_nlink > 1)
+		r = del_named(c, Q_DEL_LINK, dir, name, e);
+	return end_write(c, r, e);
+}
+
+static int del_by_id(struct stg_catalog *c, enum query q, uint64_t id, struct err *e)
+{
+	sqlite3_bind_int64(c->q[q], 1, (int64_t)id);
+	return run_stmt(c, q, "delete directory", e);
+}
+
+/* The ids of the sub-directories of dir, appended to out as le64. */
+static int subdirs(struct stg_catalog *c, uint64_t dir, struct buf *out, struct err *e)
+{
+	sqlite3_stmt *s = c->q[Q_SUBDIRS];
+	int r = 0, step;
+
+	sqlite3_bind_int64(s, 1, (int64_t)dir);
+	while (r == 0 && (step = sqlite3_step(s)) == SQLITE_ROW) {
+		struct bytes b = column_bytes(s, 0);
+		struct stg_row row;
+
+		r = stg_row_unpack(b.p, b.n, &row);
+		if (r < 0)
+			err_set(e, r, "catalog: damaged row");
+		else if (row.child && buf_put_le64(out, row.child) < 0)
+			r = err_set(e, -ENOMEM, "catalog: out of memory");
+	}
+	if (r == 0 && step != SQLITE_DONE)
+		r = catalog_error(c->db, e, "read directory");
+	sqlite3_reset(s);
+	return r;
+}
+
+/* A directory and all below it, with a list of what is still to do instead of a stack. */
+static int forget_tree(struct stg_catalog *c, uint64_t id, struct err *e)
+{
+	_cleanup_(buf_fini) struct buf todo = BUF_INIT;
+	int r = buf_put_le64(&todo, id);
+
+	while (r == 0 && buf_len(&todo)) {
+		uint64_t dir = le64_get(todo.p + todo.n - 8);
+
+		todo.n -= 8;
+		r = subdirs(c, dir, &todo, e);
+		if (r == 0)
+			r = del_by_id(c, Q_DEL_DIR, dir, e);
+		if (r == 0)
+			r = del_by_id(c, Q_DEL_DIR_LINKS, dir, e);
+		if (r == 0)
+			r = del_by_id(c, Q_DEL_DIRTY, dir, e);
+	}
+	return r;
+}
+
+
+/* 1 and *ret, or 0. */
+static int get_entry(struct stg_catalog *c, uint64_t dir, struct bytes name,
+		     struct stg_row *ret, struct err *e)
+{
+	sqlite3_stmt *s = c->q[Q_GET_ENTRY];
+	int r = 0, step;
+
+	sqlite3_bind_int64(s, 1, (int64_t)dir);
+	bind_bytes(s, 2, name);
+	step = sqlite3_step(s);
+	if (step == SQLITE_ROW) {
+		struct bytes b = column_bytes(s, 0);
+
+		r = stg_row_unpack(b.p, b.n, ret) < 0 ?
+			    err_set(e, -EBADMSG, "catalog: damaged row") : 1;
+	} else if (step != SQLITE_DONE) {
+		r = catalog_error(c->db, e, "read entry");
+	}
+	sqlite3_reset(s);
+	return r;
+}
+
+int stg_catalog_forget(struct stg_catalog *c, uint64_t dir, struct bytes name, struct err *e)
+{
+	struct stg_row row;
+	int r = lock_write(c, e);
+
+	if (r < 0)
+		return r;
+	r = get_entry(c, dir, name, &row, e);
+	if (r > 0) {
+		r = del_named(c, Q_DEL_ENTRY, dir, name, e);
+		if (r == 0 && row.st.nlink > 1)
+			r = del_named(c, Q_DEL_LINK, dir, name, e);
+		if (r == 0 && row.child)
+			r = forget_tree(c, row.child, e);
+	}
+	return end_write(c, r, e);
+}
+
+int stg_catalog_mark_dirty(struct stg_catalog *c, uint64_t parent, struct bytes name,
+			   uint64_t id, struct bytes path, uint32_t depth,
+			   const struct stg_stat *st, struct err *e)
+{
+	sqlite3_stmt *s = c->q[Q_PUT_DIRTY];
+	uint8_t packed[STG_ROW_BYTES];
+	struct stg_row row;
+	int r = lock_write(c, e);
+
+	if (r < 0)
+		return r;
+	r = get_entry(c, parent, name, &row, e);
+	if (r == 0 || (r > 0 && !stg_is_dir(&row.st)))
+		row = (struct stg_row){ .st = { .mode = S_IFDIR } };
+	if (r >= 0) {
+		row.child = id;
+		row.state = STG_ROW_DIRTY;
+		r = put_entry(c, parent, name, &row, e);
+	}
+	if (r == 0) {
+		row.st = *st;
+		stg_row_pack(packed, &row);
+		sqlite3_bind_int64(s, 1, depth);
+		sqlite3_bind_int64(s, 2, (int64_t)id);
+		sqlite3_bind_int64(s, 3, (int64_t)parent);
+		bind_bytes(s, 4, path);
+		bind_bytes(s, 5, name);
+		sqlite3_bind_blob(s, 6, packed, sizeof(packed), SQLITE_STATIC);
+		r = run_stmt(c, Q_PUT_DIRTY, "mark directory", e);
+	}
+	return end_write(c, r, e);
+}
+
+int stg_catalog_clean_dir(struct stg_catalog *c, uint64_t parent, struct bytes name,
+			  uint64_t id, const struct stg_row *row, struct err *e)
+{
+	int r = lock_write(c, e);
+
+	if (r < 0)
+		return r;
+	r = put_entry(c, parent, name, row, e);
+	if (r == 0)
+		r = del_by_id(c, Q_DEL_DIRTY, id, e);
+	return end_write(c, r, e);
+}
+
+int stg_catalog_drop_dirty(struct stg_catalog *c, uint64_t id, struct err *e)
+{
+	int r = lock_write(c, e);
+
+	return r < 0 ? r : end_write(c, del_by_id(c, Q_DEL_DIRTY, id, e), e);
+}
+
+/*
+ * Copy a column's bytes into the page.  While the page is being filled only the length is
+ * kept; page_fix() turns offsets into pointers when the buffer moves no more.
+ */
+static int page_bytes(struct buf *page, sqlite3_stmt *s, int at, struct bytes *ret)
+{
+	struct bytes b = column_bytes(s, at);
+	size_t off = page->n;
+
+	if (buf_put_bytes(page, b) < 0)
+		return -ENOMEM;
+	*ret = (struct bytes){ .p = (const uint8_t *)(uintptr_t)off, .n = b.n };
+	return 0;
+}
+
+static void page_fix(const struct buf *page, struct bytes *b)
+{
+	b->p = page->p + (uintptr_t)b->p;
+}
+
+static int page_row(sqlite3_stmt *s, int at, struct stg_row *ret)
+{
+	struct bytes b = column_bytes(s, at);
+
+	return stg_row_unpack(b.p, b.n, ret);
+}
+
+static int page_stat(sqlite3_stmt *s, int at, struct stg_stat *ret)
+{
+	struct stg_row row;
+	int r = page_row(s, at, &row);
+
+	if (r == 0)
+		*ret = row.st;
+	return r;
+}
+
+static int page_end(struct stg_catalog *c, enum query q, int step, int r, struct err *e)
+{
+	if (r == 0 && step != SQLITE_DONE && step != SQLITE_ROW)
+		r = catalog_error(c->db, e, "read plan");
+	else if (r < 0)
+		err_sysn(e, r, "catalog: read plan");
+	sqlite3_reset(c->q[q]);
+	pthread_mutex_unlock(&c->lock);
+	return r;
+}
+
+int stg_catalog_next_dirty(struct stg_catalog *c, struct stg_dirty_page *page, struct err *e)
+{
+	sqlite3_stmt *s = c->q[Q_NEXT_DIRTY];
+	int r = 0, step = SQLITE_DONE;
+
+	pthread_mutex_lock(&c->lock);
+	buf_clear(&page->bytes);
+	page->n = 0;
+	sqlite3_bind_int64(s, 1, page->next_depth);
+	sqlite3_bind_int64(s, 2, (int64_t)(page->next_depth == ~0u ? 0 : page->next_id));
+	sqlite3_bind_int64(s, 3, STG_PAGE_ROWS);
+	while (r == 0 && page->n < STG_PAGE_ROWS && (step = sqlite3_step(s)) == SQLITE_ROW) {
+		struct stg_dirty *d = &page->rows[page->n];
+
+		d->depth = (uint32_t)column_int(s, 0);
+		d->id = (uint64_t)column_int(s, 1);
+		d->parent = (uint64_t)column_int(s, 2);
+		r = page_bytes(&page->bytes, s, 3, &d->path);
+		if (r == 0)
+			r = page_bytes(&page->bytes, s, 4, &d->name);
+		if (r == 0)
+			r = page_stat(s, 5, &d->st);
+		page->next_depth = d->depth;
+		page->next_id = d->id;
+		page->n++;
+	}
+	for (size_t i = 0; r == 0 && i < page->n; i++) {
+		page_fix(&page->bytes, &page->rows[i].path);
+		page_fix(&page->bytes, &page->rows[i].name);
+	}
+	return page_end(c, Q_NEXT_DIRTY, step, r, e);
+}
+
+/* --- readers --- */
+
+int stg_catalog_reader_open(struct stg_catalog *c, struct stg_catalog_reader **ret,
+			    struct err *e)
+{
+	struct stg_catalog_reader *rd = calloc(1, sizeof(*rd));
+	int r;
+
+	if (!rd)
+		return err_set(e, -ENOMEM, "catalog: out of memory");
+	r = open_db(c->path, SQLITE_OPEN_READONLY, "PRAGMA cache_size=-1024;", &rd->db, e);
+	if (r == 0 &&
+	    (sqlite3_prepare_v3(rd->db, "SELECT name,row FROM entry WHERE dir=?1 ORDER BY name",
+				-1, SQLITE_PREPARE_PERSISTENT, &rd->dir, NULL) != SQLITE_OK ||
+	     sqlite3_prepare_v3(rd->db, queries[Q_GET_ENTRY], -1, SQLITE_PREPARE_PERSISTENT,
+				&rd->one, NULL) != SQLITE_OK))
+		r = catalog_error(rd->db, e, "prepare");
+	if (r < 0) {
+		stg_catalog_reader_close(rd);
+		return r;
+	}
+	*ret = rd;
+	return 0;
+}
+
+void stg_catalog_reader_close(struct stg_catalog_reader *r)
+{
+	if (!r)
+		return;
+	sqlite3_finalize(r->dir);
+	sqlite3_finalize(r->one);
+	sqlite3_close(r->db);
+	free(r);
+}
+
+void stg_rows_fini(struct stg_rows *s)
+{
+	free(s->v);
+	buf_fini(&s->bytes);
+	*s = (struct stg_rows){ 0 };
+}
+
+static int rows_grow(struct stg_rows *s)
+{
+	size_t cap = s->cap ? s->cap * 2 : 64;
+	struct stg_named_row *v = reallocarray(s->v, cap, sizeof(*v));
+
+	if (!v)
+		return -ENOMEM;
+	s->v = v;
+	s->cap = cap;
+	return 0;
+}
+
+int stg_catalog_read_dir(struct stg_catalog_reader *r, uint64_t dir, struct stg_rows *s,
+			 struct err *e)
+{
+	int ret = 0, step = SQLITE_DONE;
+
+	s->n = 0;
+	buf_clear(&s->bytes);
+	sqlite3_bind_int64(r->dir, 1, (int64_t)dir);
+	while (ret == 0 && (step = sqlite3_step(r->dir)) == SQLITE_ROW) {
+		struct bytes b = column_bytes(r->dir, 1);
+
+		if (s->n == s->cap)
+			ret = rows_grow(s);
+		if (ret == 0)
+			ret = page_bytes(&s->bytes, r->dir, 0, &s->v[s->n].name);
+		if (ret == 0)
+			ret = stg_row_unpack(b.p, b.n, &s->v[s->n].row);
+		if (ret == 0)
+			s->n++;
+	}
+	if (ret < 0)
+		err_sysn(e, ret, "catalog: read directory");
+	else if (step != SQLITE_DONE)
+		ret = catalog_error(r->db, e, "read directory");
+	sqlite3_reset(r->dir);
+	for (size_t i = 0; i < s->n; i++)
+		page_fix(&s->bytes, &s->v[i].name);
+	return ret;
+}
+
+int stg_catalog_read_one(struct stg_catalog_reader *r, uint64_t dir, struct bytes name,
+			 struct stg_row *ret, struct err *e)
+{
+	int n = 0, step;
+
+	sqlite3_bind_int64(r->one, 1, (int64_t)dir);
+	bind_bytes(r->one, 2, name);
+	step = sqlite3_step(r->one);
+	if (step == SQLITE_ROW) {
+		struct bytes b = column_bytes(r->one, 0);
+
+		n = stg_row_unpack(b.p, b.n, ret) < 0 ?
+			    err_set(e, -EBADMSG, "catalog: damaged row") : 1;
+	} else if (step != SQLITE_DONE) {
+		n = catalog_error(r->db, e, "read entry");
+	}
+	sqlite3_reset(r->one);
+	return n;
+}
+
+/* --- hard links --- */
+
+static void bind_inode(sqlite3_stmt *s, uint64_t dev, uint64_t ino)
+{
+	sqlite3_bind_int64(s, 1, (int64_t)ino);
+	sqlite3_bind_int64(s, 2, (int64_t)dev);
+}
+
+static int put_leader(struct stg_catalog *c, const struct stg_stat *st, uint64_t dir,
+		      struct bytes path, struct bytes name, struct err *e)
+{
+	sqlite3_stmt *s = c->q[Q_PUT_LEADER];
+
+	bind_inode(s, st->dev, st->ino);
+	sqlite3_bind_int64(s, 3, (int64_t)dir);
+	bind_bytes(s, 4, path);
+	bind_bytes(s, 5, name);
+	return run_stmt(c, Q_PUT_LEADER, "write leader", e);
+}
+
+static int put_follower(struct stg_catalog *c, const struct stg_stat *st, uint64_t dir,
+			struct bytes path, struct bytes name, uint32_t old_nlink, struct err *e)
+{
+	sqlite3_stmt *s = c->q[Q_PUT_FOLLOWER];
+	struct stg_row row = { .st = *st };
+	uint8_t packed[STG_ROW_BYTES];
+
+	stg_row_pack(packed, &row);
+	bind_inode(s, st->dev, st->ino);
+	sqlite3_bind_int64(s, 3, (int64_t)dir);
+	bind_bytes(s, 4, path);
+	bind_bytes(s, 5, name);
+	sqlite3_bind_blob(s, 6, packed, sizeof(packed), SQLITE_STATIC);
+	sqlite3_bind_int64(s, 7, old_nlink);
+	return run_stmt(c, Q_PUT_FOLLOWER, "write follower", e);
+}
+
+/*
+ * Does the phase have a leader for this inode?  1: another name; 2: this very name (it is
+ * asked again after a retry); 0: none.
+ */
+static int find_leader(struct stg_catalog *c, uint64_t dir, struct bytes name,
+		       const struct stg_stat *st, struct err *e)
+{
+	sqlite3_stmt *s = c->q[Q_GET_LEADER];
+	int r = 0, step;
+
+	bind_inode(s, st->dev, st->ino);
+	step = sqlite3_step(s);
+	if (step == SQLITE_ROW)
+		r = (uint64_t)column_int(s, 0) == dir && bytes_eq(column_bytes(s, 1), name) ?
+			    2 : 1;
+	else if (step != SQLITE_DONE)
+		r = catalog_error(c->db, e, "read leader");
+	sqlite3_reset(s);
+	return r;
+}
+
+/* A name acknowledged at this very state of the inode becomes the leader: 1, or 0: none. */
+static int adopt_leader(struct stg_catalog *c, uint64_t dir, struct bytes name,
+			const struct stg_stat *st, struct err *e)
+{
+	sqlite3_stmt *s = c->q[Q_LINKS_OF];
+	int r = 0, step = SQLITE_DONE;
+
+	bind_inode(s, st->dev, st->ino);
+	while (r == 0 && (step = sqlite3_step(s)) == SQLITE_ROW) {
+		uint64_t other = (uint64_t)column_int(s, 0);
+		struct bytes other_name = column_bytes(s, 1), packed = column_bytes(s, 3);
+		struct stg_row row;
+
+		if ((other == dir && bytes_eq(other_name, name)) ||
+		    stg_row_unpack(packed.p, packed.n, &row) < 0 || !stg_unchanged(&row, st))
+			continue;
+		r = put_leader(c, st, other, column_bytes(s, 2), other_name, e);
+		if (r == 0)
+			r = 1;
+	}
+	if (r == 0 && step != SQLITE_DONE)
+		r = catalog_error(c->db, e, "read links");
+	sqlite3_reset(s);
+	return r;
+}
+
+int stg_catalog_claim_link(struct stg_catalog *c, uint64_t dir, struct bytes path,
+			   struct bytes name, const struct stg_stat *st, uint32_t old_nlink,
+			   enum stg_link_role *ret, struct err *e)
+{
+	int r = lock_write(c, e);
+
+	if (r < 0)
+		return r;
+	r = find_leader(c, dir, name, st, e);
+	if (r == 0) {
+		r = adopt_leader(c, dir, name, st, e);
+		if (r == 0)
+			r = put_leader(c, st, dir, path, name, e) < 0 ? -EIO : 2;
+	}
+	if (r == 2)
+		*ret = STG_LINK_LEADER;
+	if (r == 1) {
+		*ret = STG_LINK_FOLLOWER;
+		r = put_follower(c, st, dir, path, name, old_nlink, e);
+	}
+	return end_write(c, r < 0 ? r : 0, e);
+}
+
+int stg_catalog_count_links(struct stg_catalog *c, uint64_t dev, uint64_t ino, uint32_t *ret,
+			    struct err *e)
+{
+	int64_t n;
+	int r;
+
+	pthread_mutex_lock(&c->lock);
+	bind_inode(c->q[Q_COUNT_LINKS], dev, ino);
+	r = one_number(c, Q_COUNT_LINKS, &n, e);
+	pthread_mutex_unlock(&c->lock);
+	if (r == 0)
+		*ret = (uint32_t)n;
+	return r;
+}
+
+int stg_catalog_next_follower(struct stg_catalog *c, struct stg_follower_page *page,
+			      struct err *e)
+{
+	sqlite3_stmt *s = c->q[Q_NEXT_FOLLOWER];
+	int r = 0, step = SQLITE_DONE;
+
+	pthread_mutex_lock(&c->lock);
+	buf_clear(&page->bytes);
+	page->n = 0;
+	sqlite3_bind_int64(s, 1, (int64_t)page->next_seq);
+	sqlite3_bind_int64(s, 2, STG_PAGE_ROWS);
+	while (r == 0 && page->n < STG_PAGE_ROWS && (step = sqlite3_step(s)) == SQLITE_ROW) {
+		struct stg_follower *f = &page->rows[page->n];
+
+		f->seq = (uint64_t)column_int(s, 0);
+		f->dir = (uint64_t)column_int(s, 1);
+		f->old_nlink = (uint32_t)column_int(s, 5);
+		r = page_bytes(&page->bytes, s, 2, &f->path);
+		if (r == 0)
+			r = page_bytes(&page->bytes, s, 3, &f->name);
+		if (r == 0)
+			r = page_stat(s, 4, &f->st);
+		if (r == 0)
+			r = page_bytes(&page->bytes, s, 6, &f->leader_path);
+		if (r == 0)
+			r = page_bytes(&page->bytes, s, 7, &f->leader);
+		f->acked = sqlite3_column_type(s, 8) == SQLITE_BLOB;
+		if (r == 0 && f->acked)
+			r = page_row(s, 8, &f->leader_row);
+		page->next_seq = f->seq;
+		page->n++;
+	}
+	for (size_t i = 0; r == 0 && i < page->n; i++) {
+		page_fix(&page->bytes, &page->rows[i].path);
+		page_fix(&page->bytes, &page->rows[i].name);
+		page_fix(&page->bytes, &page->rows[i].leader_path);
+		page_fix(&page->bytes, &page->rows[i].leader);
+	}
+	return page_end(c, Q_NEXT_FOLLOWER, step, r, e);
+}
+
+/* --- the delete plan --- */
+
+int stg_catalog_plan_removal(struct stg_catalog *c, const struct stg_removal *m, struct err *e)
+{
+	sqlite3_stmt *s = c->q[Q_PUT_REMOVAL];
+	int r = lock_write(c, e);
+
+	if (r < 0)
+		return r;
+	sqlite3_bind_int64(s, 1, (int64_t)m->dir);
+	bind_bytes(s, 2, m->path);
+	bind_bytes(s, 3, m->name);
+	sqlite3_bind_int64(s, 4, m->is_dir);
+	sqlite3_bind_int64(s, 5, m->filter);
+	return end_write(c, run_stmt(c, Q_PUT_REMOVAL, "write plan", e), e);
+}
+
+int stg_catalog_next_removal(struct stg_catalog *c, struct stg_removal_page *page,
+			     struct err *e)
+{
+	sqlite3_stmt *s = c->q[Q_NEXT_REMOVAL];
+	int r = 0, step = SQLITE_DONE;
+
+	pthread_mutex_lock(&c->lock);
+	buf_clear(&page->bytes);
+	page->n = 0;
+	sqlite3_bind_int64(s, 1, (int64_t)page->next_seq);
+	sqlite3_bind_int64(s, 2, STG_PAGE_ROWS);
+	while (r == 0 && page->n < STG_PAGE_ROWS && (step = sqlite3_step(s)) == SQLITE_ROW) {
+		struct stg_removal *m = &page->rows[page->n];
+
+		*m = (struct stg_removal){
+			.seq = (uint64_t)column_int(s, 0),
+			.dir = (uint64_t)column_int(s, 1),
+			.is_dir = column_int(s, 4) != 0,
+			.filter = (int)column_int(s, 5),
+		};
+		r = page_bytes(&page->bytes, s, 2, &m->path);
+		if (r == 0)
+			r = page_bytes(&page->bytes, s, 3, &m->name);
+		page->next_seq = m->seq;
+		page->n++;
+	}
+	for (size_t i = 0; r == 0 && i < page->n; i++) {
+		page_fix(&page->bytes, &page->rows[i].path);
+		page_fix(&page->bytes, &page->rows[i].name);
+	}
+	return page_end(c, Q_NEXT_REMOVAL, step, r, e);
+}

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * stager/catalog.h - what the target has acknowledged, entry by entry, in SQLite.
+ *
+ * It is the only memory between phases: what is not in it will be sent.  Entries are kept by
+ * directory: each directory has an id, its entries are rows under that id, and the row of a
+ * sub-directory names the sub-directory's id.  The root has the id STG_ROOT_ID; its own row
+ * is under id 0 with an empty name.
+ *
+ * Before anything inside a directory is sent, the directory is marked dirty, and the mark is
+ * committed.  The mark goes when the directory's final metadata has been acknowledged.  So
+ * after a crash the dirty directories are exactly those whose state on the target is unsure.
+ *
+ * One process holds a catalog (stager/state.h has the lock).  Functions that take a struct
+ * stg_catalog may be called from any thread: writes are gathered in one transaction that is
+ * committed on demand or after STG_COMMIT_MS.  A reader belongs to one thread and sees what
+ * is committed.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/bytes.h"
+#include "common/error.h"
+#include "stager/entry.h"
+
+#define STG_ROOT_ID    1u
+#define STG_COMMIT_MS  200
+#define STG_PAGE_ROWS  256 /* rows that a paging call returns at most */
+
+struct stg_catalog;
+
+/*
+ * Open or create <dir>/catalog.db.  -EBADMSG: damaged, or of a newer version: the text says
+ * what to do.  Else as open(2).
+ */
+int stg_catalog_open(const char *dir, struct stg_catalog **ret, struct err *e) _must_check_;
+void stg_catalog_close(struct stg_catalog *c); /* commits; NULL is fine */
+
+/* Commit what has been written so far. */
+int stg_catalog_commit(struct stg_catalog *c, struct err *e) _must_check_;
+/* The same if the open transaction is older than STG_COMMIT_MS. */
+int stg_catalog_tick(struct stg_catalog *c, struct err *e) _must_check_;
+
+/* Facts kept by name.  get: 1 and *ret filled (a C string, the caller's buf), or 0. */
+int stg_catalog_get(struct stg_catalog *c, const char *key, struct buf *ret, struct err *e)
+	_must_check_;
+int stg_catalog_set(struct stg_catalog *c, const char *key, const char *value, struct err *e)
+	_must_check_;
+int stg_catalog_get_number(struct stg_catalog *c, const char *key, uint64_t *ret,
+			   struct err *e) _must_check_; /* 0 when absent */
+int stg_catalog_set_number(struct stg_catalog *c, const char *key, uint64_t value,
+			   struct err *e) _must_check_;
+
+/* --- phases --- */
+
+struct stg_phase_row {
+	uint32_t id;
+	char name[32]; /* full_sync, incremental_sync_2, cutover_sync */
+	int64_t started_ns, finished_ns; /* epoch; finished 0: it has not */
+	int64_t sync_ns; /* sync point: clock of the source's inodes before its syncfs() */
+	bool fresh;      /* the target was empty when it began */
+};
+
+/* The newest phase: 1 and *ret, or 0: there was none yet. */
+int stg_catalog_last_phase(struct stg_catalog *c, struct stg_phase_row *ret, struct err *e)
+	_must_check_;
+/* The newest finished full sync after which no other full was begun: 1, or 0: none stands. */
+int stg_catalog_full_stands(struct stg_catalog *c, struct err *e) _must_check_;
+/* How many phases of this name prefix have finished. */
+int stg_catalog_count_phases(struct stg_catalog *c, const char *prefix, uint32_t *ret,
+			     struct err *e) _must_check_;
+/* Insert (id 0: one is given) or update. */
+int stg_catalog_put_phase(struct stg_catalog *c, struct stg_phase_row *p, struct err *e)
+	_must_check_;
+
+/* Forget all entries, links and marks: a new full begins. */
+int stg_catalog_forget_all(struct stg_catalog *c, struct err *e) _must_check_;
+
+/* --- entries --- */
+
+/* A new directory id; never 0, never given twice in a catalog. */
+uint64_t stg_catalog_new_dir_id(struct stg_catalog *c);
+
+/*
+ * Keep row as what the target has of name in directory dir.  old_nlink: the link count of
+ * the row it replaces, 0: there was none.  path is the directory's, for hard links.
+ */
+int stg_catalog_record(struct stg_catalog *c, uint64_t dir, struct bytes path,
+		       struct bytes name, const struct stg_row *row, uint32_t old_nlink,
+		       struct err *e) _must_check_;
+
+/* The target has name no longer; with a directory all that was in it goes too. */
+int stg_catalog_forget(struct stg_catalog *c, uint64_t dir, struct bytes name, struct err *e)
+	_must_check_;
+
+/*
+ * Directory id (name in parent, at path) is about to be worked on.  st: what the scan saw of
+ * it, which the end of the phase will put on the target.
+ */
+int stg_catalog_mark_dirty(struct stg_catalog *c, uint64_t parent, struct bytes name,
+			   uint64_t id, struct bytes path, uint32_t depth,
+			   const struct stg_stat *st, struct err *e) _must_check_;
+
+/* Its final metadata is acknowledged: keep the row, take the mark away. */
+int stg_catalog_clean_dir(struct stg_catalog *c, uint64_t parent, struct bytes name,
+			  uint64_t id, const struct stg_row *row, struct err *e) _must_check_;
+
+/* The source has directory id no more: take the mark away, its row stays dirty. */
+int stg_catalog_drop_dirty(struct stg_catalog *c, uint64_t id, struct err *e) _must_check_;
+
+struct stg_dirty {
+	uint64_t id, parent;
+	uint32_t depth;
+	struct bytes path, name; /* into the page's bytes */
+	struct stg_stat st;
+};
+
+struct stg_dirty_page {
+	struct stg_dirty rows[STG_PAGE_ROWS];
+	size_t n;
+	struct buf bytes;
+	uint32_t next_depth; /* where the next page begins; set both to ~0 to start */
+	uint64_t next_id;
+};
+
+/* The dirty directories, deepest first, a page a call; n is 0 at the end. */
+int stg_catalog_next_dirty(struct stg_catalog *c, struct stg_dirty_page *page, struct err *e)
+	_must_check_;
+
+/* --- reading, by the scanner's threads --- */
+
+struct stg_catalog_reader;
+
+int stg_catalog_reader_open(struct stg_catalog *c, struct stg_catalog_reader **ret,
+			    struct err *e) _must_check_;
+void stg_catalog_reader_close(struct stg_catalog_reader *r);
+
+struct stg_named_row {
+	struct bytes name; /* into the set's bytes */
+	struct stg_row row;
+};
+
+struct stg_rows {
+	struct stg_named_row *v;
+	size_t n, cap;
+	struct buf bytes;
+};
+
+void stg_rows_fini(struct stg_rows *s);
+
+/* All rows of a directory, sorted by name, replacing what s held. */
+int stg_catalog_read_dir(struct stg_catalog_reader *r, uint64_t dir, struct stg_rows *s,
+			 struct err *e) _must_check_;
+
+/* One row: 1 and *ret, or 0. */
+int stg_catalog_read_one(struct stg_catalog_reader *r, uint64_t dir, struct bytes name,
+			 struct stg_row *ret, struct err *e) _must_check_;
+
+/* --- hard links --- */
+
+enum stg_link_role {
+	STG_LINK_LEADER, /* send it; the others of its inode will be linked to it */
+	STG_LINK_FOLLOWER, /* kept for the link stage; do not send it */
+};
+
+/*
+ * name in dir (at path) has to be sent and its inode has more names: who carries the inode?
+ * The first that asks in a phase, unless a name that the target has acknowledged at this very
+ * state can.
+ */
+int stg_catalog_claim_link(struct stg_catalog *c, uint64_t dir, struct bytes path,
+			   struct bytes name, const struct stg_stat *st, uint32_t old_nlink,
+			   enum stg_link_role *ret, struct err *e) _must_check_;
+
+/* How many names the target has of this source inode, as far as the catalog knows. */
+int stg_catalog_count_links(struct stg_catalog *c, uint64_t dev, uint64_t ino, uint32_t *ret,
+			    struct err *e) _must_check_;
+
+struct stg_follower {
+	uint64_t seq, dir;
+	uint32_t old_nlink;
+	struct bytes path, name;           /* the new link */
+	struct bytes leader_path, leader;  /* the existing name */
+	struct stg_stat st;
+	bool acked;                        /* the target has the leader: leader_row tells */
+	struct stg_row leader_row;
+};
+
+struct stg_follower_page {
+	struct stg_follower rows[STG_PAGE_ROWS];
+	size_t n;
+	struct buf bytes;
+	uint64_t next_seq; /* 0 to start */
+};
+
+int stg_catalog_next_follower(struct stg_catalog *c, struct stg_follower_page *page,
+			      struct err *e) _must_check_;
+
+/* --- the delete plan --- */
+
+struct stg_removal {
+	uint64_t seq, dir;
+	bool is_dir;
+	int filter; /* index of the filter node that holds in dir (stg_run_keep_filter()) */
+	struct bytes path, name;
+};
+
+struct stg_removal_page {
+	struct stg_removal rows[STG_PAGE_ROWS];
+	size_t n;
+	struct buf bytes;
+	uint64_t next_seq; /* 0 to start */
+};
+
+int stg_catalog_plan_removal(struct stg_catalog *c, const struct stg_removal *m, struct err *e)
+	_must_check_;
+int stg_catalog_next_removal(struct stg_catalog *c, struct stg_removal_page *page,
+			     struct err *e) _must_check_;
+/* Drop plan, leaders and followers: a phase begins. */
+int stg_catalog_clear_plan(struct stg_catalog *c, struct err *e) _must_check_;

@@ -1,0 +1,549 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "stager/migration.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/io.h"
+#include "common/log.h"
+#include "common/text.h"
+#include "stager/audit.h"
+#include "stager/bwlimit.h"
+#include "stager/catalog.h"
+#include "stager/filter.h"
+#include "stager/mounts.h"
+#include "stager/options.h"
+#include "stager/run.h"
+#include "stager/ssh.h"
+
+#define LOCK_NAME "lock"
+
+static int no_memory(struct err *e)
+{
+	return err_set(e, -ENOMEM, "out of memory");
+}
+
+int stg_exit_code(int code)
+{
+	/* rsync's numbers, and ours from 40 on (stager(1), EXIT STATUS). */
+	static const struct {
+		int code, status;
+	} rows[] = {
+		{ ERR_USAGE, 1 },   { ERR_VERSION, 2 },          { ERR_SELECT, 3 },
+		{ ERR_SSH, 5 },     { ERR_CONNECT, 10 },         { ERR_PROTOCOL, 12 },
+		{ ERR_LOST, 30 },   { ERR_CONNECT_TIMEOUT, 35 }, { ERR_FORBIDDEN, 40 },
+		{ ERR_HOOK, 41 },   { ERR_LOCKED, 44 },          { ERR_CANCELLED, 20 },
+		{ ECONNRESET, 30 }, { EPIPE, 30 },               { ETIMEDOUT, 30 },
+	};
+
+	code = code < 0 ? -code : code;
+	if (!code)
+		return 0;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (rows[i].code == code)
+			return rows[i].status;
+	return 11;
+}
+
+int stg_find_prefix(char **ret, struct err *e)
+{
+	char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	char *slash;
+
+	if (n < 0)
+		return err_sys(e, "find the own program: readlink /proc/self/exe");
+	path[n] = '\0';
+	/* PREFIX/bin/stager */
+	for (int i = 0; i < 2; i++) {
+		slash = strrchr(path, '/');
+		if (slash)
+			*slash = '\0';
+	}
+	*ret = strdup(path);
+	return *ret ? 0 : no_memory(e);
+}
+
+/* --- source --- */
+
+static int open_source(struct stg_migration *m, struct err *e)
+{
+	m->source = realpath(m->opt->source, NULL);
+	if (m->source)
+		m->source_fd = open(m->source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (!m->source || m->source_fd < 0) {
+		err_sys(e, "cannot read the source %s", m->opt->source);
+		e->code = -ERR_SELECT;
+		return e->code;
+	}
+	for (size_t i = 0; i < m->opt->paths.n; i++) {
+		struct stat st;
+
+		if (fstatat(m->source_fd, m->opt->paths.v[i], &st, AT_SYMLINK_NOFOLLOW) == 0)
+			continue;
+		err_sys(e, "cannot read --path %s below %s", m->opt->paths.v[i], m->source);
+		e->code = -ERR_SELECT;
+		return e->code;
+	}
+	return stg_mounts_read(m->source, NULL, &m->mounts, e);
+}
+
+static int add_filter(struct stg_filter *f, const struct stg_filter_arg *a, struct err *e)
+{
+	switch (a->kind) {
+	case STG_FILTER_EXCLUDE:
+		return stg_filter_add_exclude(f, a->text, a->origin, e);
+	case STG_FILTER_INCLUDE:
+		return stg_filter_add_include(f, a->text, a->origin, e);
+	case STG_FILTER_EXCLUDE_FROM:
+		return stg_filter_add_file(f, a->text, false, a->origin, e);
+	case STG_FILTER_INCLUDE_FROM:
+		return stg_filter_add_file(f, a->text, true, a->origin, e);
+	case STG_FILTER_RULE:
+		break;
+	}
+	return stg_filter_add_rule(f, a->text, a->origin, e);
+}
+
+/* The standard list comes after what the operator says, so that an include can win. */
+static int add_standard(struct stg_migration *m, struct err *e)
+{
+	const struct stg_options *o = m->opt;
+	_cleanup_free_ char *path = NULL;
+	int r = 0;
+
+	for (size_t i = 0; i < o->exclude_patterns.n && r == 0; i++)
+		r = stg_filter_add_exclude(m->filter, o->exclude_patterns.v[i],
+					   "RSYNC_EXCLUDES", e);
+	if (r < 0 || !o->excludes)
+		return r;
+	if (strchr(o->excludes, '/'))
+		return stg_filter_add_file(m->filter, o->excludes, false, "--excludes", e);
+	if (asprintf(&path, "%s/share/stager/excludes/%s.list", m->prefix, o->excludes) < 0) {
+		path = NULL;
+		return no_memory(e);
+	}
+	return stg_filter_add_file(m->filter, path, false, "standard excludes", e);
+}
+
+static int build_filter(struct stg_migration *m, struct err *e)
+{
+	const struct stg_options *o = m->opt;
+	int r = stg_filter_new(&m->filter, e);
+
+	if (r == 0)
+		r = stg_filter_set_root(m->filter, STG_SENDER, m->source, e);
+	if (r == 0 && o->target.root)
+		r = stg_filter_set_root(m->filter, STG_RECEIVER, o->target.root, e);
+	for (size_t i = 0; i < o->filters.n && r == 0; i++)
+		r = add_filter(m->filter, &o->filters.v[i], e);
+	return r < 0 ? r : add_standard(m, e);
+}
+
+/* --- state --- */
+
+static int make_dirs(const char *path, struct err *e)
+{
+	_cleanup_free_ char *copy = strdup(path);
+
+	if (!copy)
+		return no_memory(e);
+	for (char *at = copy + 1;; at++) {
+		char c = *at;
+
+		if (c != '/' && c != '\0')
+			continue;
+		*at = '\0';
+		if (mkdir(copy, 0700) < 0 && errno != EEXIST)
+			return err_sys(e, "create directory %s", copy);
+		if (!c)
+			return 0;
+		*at = c;
+	}
+}
+
+static int open_state(struct stg_migration *m, struct err *e)
+{
+	int r = make_dirs(m->opt->state_dir, e);
+
+	if (r < 0)
+		return r;
+	m->state_fd = open(m->opt->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (m->state_fd < 0)
+		return err_sys(e, "open state directory %s", m->opt->state_dir);
+	m->lock_fd = openat(m->state_fd, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (m->lock_fd < 0)
+		return err_sys(e, "create %s/%s", m->opt->state_dir, LOCK_NAME);
+	if (flock(m->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+		char pid[32] = "";
+
+		if (errno != EWOULDBLOCK)
+			return err_sys(e, "lock %s/%s", m->opt->state_dir, LOCK_NAME);
+		if (io_pread_full(m->lock_fd, pid, sizeof(pid) - 1, 0) < 0)
+			pid[0] = '\0';
+		return err_set(e, -ERR_LOCKED,
+			       "another run (process %.*s) works with the state directory %s: wait "
+			       "for it, or give this one a --state-dir of its own",
+			       (int)strcspn(pid, "\n"), pid, m->opt->state_dir);
+	}
+	if (ftruncate(m->lock_fd, 0) < 0 || dprintf(m->lock_fd, "%d\n", getpid()) < 0)
+		return err_sys(e, "write %s/%s", m->opt->state_dir, LOCK_NAME);
+	return 0;
+}
+
+static int random_hex(char *out, size_t bytes, struct err *e)
+{
+	uint8_t raw[32];
+
+	if (getrandom(raw, bytes, 0) != (ssize_t)bytes)
+		return err_sys(e, "getrandom");
+	for (size_t i = 0; i < bytes; i++)
+		sprintf(out + 2 * i, "%02x", raw[i]);
+	return 0;
+}
+
+/* This host and this tree, whatever the host is called today. */
+static int source_id(struct stg_migration *m, struct buf *out, struct err *e)
+{
+	struct err ignored;
+
+	if (io_read_file(AT_FDCWD, "/etc/machine-id", 4096, out, &ignored) < 0)
+		buf_clear(out);
+	while (buf_len(out) && out->p[out->n - 1] == '\n')
+		out->n--;
+	if (buf_printf(out, ":%s", m->source) < 0 || !buf_cstr(out))
+		return no_memory(e);
+	return 0;
+}
+
+static int target_id(struct stg_migration *m, struct buf *out, struct err *e)
+{
+	const struct stg_target *t = &m->opt->target;
+
+	/* Not the port: a tunnel to the same host may have another one every day. */
+	if (buf_printf(out, "%s:%s", t->host, t->root) < 0 || !buf_cstr(out))
+		return no_memory(e);
+	return 0;
+}
+
+/* The catalog is about one source and one target; anything else would be nonsense, or worse. */
+static int check_identity(struct stg_migration *m, const char *key, const char *what,
+			  const char *now, struct err *e)
+{
+	_cleanup_(buf_fini) struct buf kept = BUF_INIT;
+	int r = stg_catalog_get(m->catalog, key, &kept, e);
+
+	if (r < 0)
+		return r;
+	if (!r)
+		return stg_catalog_set(m->catalog, key, now, e);
+	if (!strcmp(buf_cstr(&kept), now))
+		return 0;
+	return err_set(e, -ERR_FORBIDDEN,
+		       "the state directory %s belongs to another %s (%s, not %s): give this "
+		       "migration a --state-dir of its own", m->opt->state_dir, what,
+		       buf_cstr(&kept), now);
+}
+
+static int open_catalog(struct stg_migration *m, struct buf *source, struct buf *target,
+			struct buf *id, struct err *e)
+{
+	char fresh[33];
+	int r = stg_catalog_open(m->opt->state_dir, &m->catalog, e);
+
+	if (r == 0)
+		r = source_id(m, source, e);
+	if (r == 0)
+		r = target_id(m, target, e);
+	if (r == 0)
+		r = check_identity(m, "source_id", "source", buf_cstr(source), e);
+	if (r == 0)
+		r = check_identity(m, "target_id", "target", buf_cstr(target), e);
+	if (r == 0)
+		r = stg_catalog_get(m->catalog, "migration_id", id, e);
+	if (r != 0)
+		return MIN(r, 0);
+	r = random_hex(fresh, 16, e);
+	if (r == 0)
+		r = stg_catalog_set(m->catalog, "migration_id", fresh, e);
+	if (r == 0 && (buf_printf(id, "%s", fresh) < 0 || !buf_cstr(id)))
+		r = no_memory(e);
+	return r;
+}
+
+static int open_report(struct stg_migration *m, const char *source, const char *target,
+		       const char *id, struct err *e)
+{
+	_cleanup_free_ char *copy = strdup(m->opt->report), *base = strdup(m->opt->report);
+	char host[256] = "localhost";
+	const char *dir;
+	int r;
+
+	if (!copy || !base)
+		return no_memory(e);
+	dir = dirname(copy);
+	m->report_name = strdup(basename(base));
+	if (!m->report_name)
+		return no_memory(e);
+	r = make_dirs(dir, e);
+	if (r < 0)
+		return r;
+	m->report_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (m->report_fd < 0)
+		return err_sys(e, "open the report's directory %s", dir);
+	gethostname(host, sizeof(host) - 1);
+	r = stg_report_open(&(struct stg_report_opts){
+		.dirfd = m->report_fd,
+		.name = m->report_name,
+		.migration_id = id,
+		.source_id = source,
+		.target_id = target,
+		.run_id = m->run_id,
+		.tool_version = STAGER_VERSION,
+		.command = m->opt->command->name,
+		.source_host = host,
+		.target_host = m->opt->target.host,
+		.target_port = (uint16_t)m->opt->target.port,
+		.incremental_rounds = strcmp(m->opt->command->name, "run") ? -1 : (int)m->opt->rounds,
+	}, &m->report, e);
+	if (r == 0 && stg_report_note(m->report))
+		log_info("%s", stg_report_note(m->report));
+	return r;
+}
+
+/* --- signals --- */
+
+static void *signal_main(void *arg)
+{
+	struct stg_migration *m = arg;
+	sigset_t set;
+	int sig;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1); /* ours: the end */
+	while (sigwait(&set, &sig) == 0 && sig != SIGUSR1) {
+		struct err e = { 0 };
+
+		pthread_mutex_lock(&m->lock);
+		m->signal = sig;
+		err_set(&e, -ERR_CANCELLED, "stopped by SIG%s: start it again to go on",
+			sigabbrev_np(sig));
+		if (m->active)
+			stg_run_fail(m->active, &e);
+		pthread_mutex_unlock(&m->lock);
+	}
+	return NULL;
+}
+
+static int start_signals(struct stg_migration *m, struct err *e)
+{
+	sigset_t set;
+	int r;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	r = -pthread_create(&m->signal_thread, NULL, signal_main, m);
+	if (r < 0)
+		return err_sysn(e, r, "start the signal thread");
+	m->signals = true;
+	return 0;
+}
+
+int stg_migration_activate(struct stg_migration *m, struct stg_run *run, struct err *e)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&m->lock);
+	m->active = run;
+	if (run && m->signal)
+		r = err_set(e, -ERR_CANCELLED, "stopped by SIG%s: start it again to go on",
+			    sigabbrev_np(m->signal));
+	pthread_mutex_unlock(&m->lock);
+	return r;
+}
+
+/* --- open and close --- */
+
+static int open_sync(struct stg_migration *m, struct err *e)
+{
+	_cleanup_(buf_fini) struct buf source = BUF_INIT, target = BUF_INIT, id = BUF_INIT;
+	char number[17];
+	int r;
+
+	if (!m->opt->target.host)
+		return err_set(e, -ERR_USAGE, "no target is given: --target [user@]host:/root");
+	r = open_state(m, e);
+	if (r == 0)
+		r = random_hex(m->run_id, 16, e);
+	if (r == 0)
+		r = random_hex(number, 8, e);
+	if (r == 0)
+		m->run_number = strtoull(number, NULL, 16);
+	if (r == 0)
+		r = open_catalog(m, &source, &target, &id, e);
+	if (r == 0)
+		r = stg_ssh_new(m->opt, m->prefix, &m->ssh, e);
+	if (r == 0 && m->opt->bwlimit_bytes)
+		r = stg_bwlimit_new(m->opt->bwlimit_bytes, &m->bwlimit, e);
+	if (r == 0)
+		r = stg_audit_open(m->state_fd, &(struct stg_audit_opts){ .run_id = m->run_id },
+				   &m->audit, e);
+	if (r == 0)
+		r = open_report(m, buf_cstr(&source), buf_cstr(&target), buf_cstr(&id), e);
+	if (r == 0)
+		r = start_signals(m, e);
+	if (r == 0)
+		r = stg_progress_start(&m->progress, &(struct stg_progress_opts){
+			.mode = m->opt->progress,
+			.statefd = m->state_fd,
+			.run_id = m->run_id,
+		}, e);
+	if (r < 0)
+		return r;
+	m->progressing = true;
+	return stg_migration_audit(m, STG_AUDIT_RUN_STARTED, (struct stg_audit_field[]){
+		STG_AUDIT_TEXT("command", m->opt->command->name),
+		STG_AUDIT_TEXT("tool_version", STAGER_VERSION),
+		STG_AUDIT_TEXT("source", m->source),
+		STG_AUDIT_TEXT("target", buf_cstr(&target)) }, 4, e);
+}
+
+/* plan looks at the catalog if there is one; it makes none. */
+static int open_plan(struct stg_migration *m, struct err *e)
+{
+	_cleanup_free_ char *path = NULL;
+
+	if (asprintf(&path, "%s/catalog.db", m->opt->state_dir) < 0) {
+		path = NULL;
+		return no_memory(e);
+	}
+	if (access(path, R_OK | W_OK) < 0)
+		return 0;
+	return stg_catalog_open(m->opt->state_dir, &m->catalog, e);
+}
+
+int stg_migration_open(struct stg_migration *m, const struct stg_options *opt,
+		       enum stg_migration_level level, struct err *e)
+{
+	int r;
+
+	*m = (struct stg_migration){
+		.opt = opt,
+		.source_fd = -1,
+		.state_fd = -1,
+		.lock_fd = -1,
+		.report_fd = -1,
+	};
+	pthread_mutex_init(&m->lock, NULL);
+	r = stg_find_prefix(&m->prefix, e);
+	if (r == 0)
+		r = open_source(m, e);
+	if (r == 0)
+		r = build_filter(m, e);
+	if (r == 0)
+		r = level == STG_LEVEL_SYNC ? open_sync(m, e) : open_plan(m, e);
+	return r;
+}
+
+int stg_migration_audit(struct stg_migration *m, int event, const struct stg_audit_field *f,
+			size_t n, struct err *e)
+{
+	return stg_audit_write(m->audit, (enum stg_audit_event)event, f, n, e);
+}
+
+int stg_migration_save(struct stg_migration *m, int event, const char *phase, int exit_code,
+		       struct err *e)
+{
+	char last[SHA256_HEX_SIZE], report[SHA256_HEX_SIZE];
+	int r;
+
+	stg_audit_last(m->audit, last);
+	r = stg_report_save(m->report, last, report, e);
+	if (r < 0)
+		return r;
+	return stg_migration_audit(m, event, (struct stg_audit_field[]){
+		STG_AUDIT_TEXT("report_sha256", report),
+		STG_AUDIT_NUMBER("exit_code", exit_code),
+		STG_AUDIT_TEXT("phase", phase ? phase : "") }, phase ? 3 : 2, e);
+}
+
+static enum stg_run_state run_state(int code, int exit_code)
+{
+	if (code == -ERR_CANCELLED || code == -ERR_LOST)
+		return STG_RUN_INTERRUPTED;
+	if (code)
+		return STG_RUN_FAILED;
+	return exit_code ? STG_RUN_PARTIAL : STG_RUN_SUCCEEDED;
+}
+
+/* The last words of a run that had begun. */
+static int finish_run(struct stg_migration *m, const struct err *e, int exit_code)
+{
+	struct err last = { 0 };
+	int r = 0;
+
+	if (e->code)
+		r = stg_migration_audit(m, STG_AUDIT_ERROR, (struct stg_audit_field[]){
+			STG_AUDIT_TEXT("message", e->text),
+			STG_AUDIT_NUMBER("exit_code", exit_code) }, 2, &last);
+	stg_report_finish(m->report, run_state(e->code, exit_code), exit_code);
+	if (r == 0)
+		r = stg_migration_save(m, STG_AUDIT_RUN_FINISHED, NULL, exit_code, &last);
+	if (r < 0) {
+		log_error("%s", last.text);
+		return exit_code ? exit_code : stg_exit_code(r);
+	}
+	return exit_code;
+}
+
+int stg_migration_close(struct stg_migration *m, const struct err *e, int partial)
+{
+	int exit_code = e->code ? stg_exit_code(e->code) : partial;
+
+	if (m->progressing)
+		stg_progress_stop(&m->progress);
+	if (e->code)
+		log_error("%s", e->text);
+	if (m->report && m->audit)
+		exit_code = finish_run(m, e, exit_code);
+	if (m->signals) {
+		pthread_kill(m->signal_thread, SIGUSR1);
+		pthread_join(m->signal_thread, NULL);
+	}
+	stg_report_close(m->report);
+	stg_audit_close(m->audit);
+	stg_bwlimit_free(m->bwlimit);
+	stg_ssh_free(m->ssh);
+	stg_catalog_close(m->catalog);
+	stg_filter_free(m->filter);
+	stg_mounts_free(m->mounts);
+	for (size_t i = 0; i < 4; i++) {
+		int fd = (int[]){ m->source_fd, m->state_fd, m->report_fd, m->lock_fd }[i];
+
+		if (fd >= 0)
+			close(fd);
+	}
+	free(m->report_name);
+	free(m->source);
+	free(m->prefix);
+	pthread_mutex_destroy(&m->lock);
+	return exit_code;
+}

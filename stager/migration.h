@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * stager/migration.h - what a command needs of one migration: the state directory and its
+ * lock, catalog, filter, report, audit log, progress, the way to the target.
+ */
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "stager/progress.h"
+#include "stager/report.h"
+
+struct stg_audit;
+struct stg_audit_field;
+struct stg_bwlimit;
+struct stg_catalog;
+struct stg_filter;
+struct stg_mounts;
+struct stg_options;
+struct stg_run;
+struct stg_ssh;
+
+struct stg_migration {
+	const struct stg_options *opt;
+	char *prefix;  /* where the programs are installed */
+	char *source;  /* absolute, without links */
+	int source_fd;
+	int state_fd;
+	int lock_fd;
+	int report_fd; /* the report's directory */
+	char *report_name;
+	char run_id[33];
+	uint64_t run_number;
+	struct stg_catalog *catalog;
+	struct stg_filter *filter;
+	struct stg_mounts *mounts;
+	struct stg_ssh *ssh;
+	struct stg_bwlimit *bwlimit;
+	struct stg_report *report;
+	struct stg_audit *audit;
+	struct stg_progress progress;
+	bool progressing; /* progress was started */
+
+	/* The signal thread stops what is active. */
+	pthread_mutex_t lock;
+	struct stg_run *active;
+	int signal; /* that asked to stop; 0: none */
+	pthread_t signal_thread;
+	bool signals; /* it runs */
+};
+
+/* How much of it: each level has all that the ones before have. */
+enum stg_migration_level {
+	STG_LEVEL_SOURCE, /* source, filter, mounts, and the catalog if there is one: plan */
+	STG_LEVEL_SYNC,   /* the lock, a catalog, target, report, audit log, progress, signals */
+};
+
+/*
+ * Open a migration.  -ERR_LOCKED: another run has the state directory.  -ERR_FORBIDDEN: it
+ * belongs to another source or target.  -ERR_SELECT: no such source.  *ret is the caller's
+ * to close, also after an error.
+ */
+int stg_migration_open(struct stg_migration *m, const struct stg_options *opt,
+		       enum stg_migration_level level, struct err *e) _must_check_;
+
+/*
+ * End the run with this error (code 0: it went well) or, when partial is an exit code (23,
+ * 24), with that; close everything.  Returns the exit code of the program.
+ */
+int stg_migration_close(struct stg_migration *m, const struct err *e, int partial);
+
+/* Write an audit record; a log that cannot be written ends the run. */
+int stg_migration_audit(struct stg_migration *m, int event, const struct stg_audit_field *f,
+			size_t n, struct err *e) _must_check_;
+
+/* Save the report between two audit records, of which event is the second. */
+int stg_migration_save(struct stg_migration *m, int event, const char *phase, int exit_code,
+		       struct err *e) _must_check_;
+
+/* Make run the one that a signal stops (NULL: none).  -ERR_CANCELLED: one came already. */
+int stg_migration_activate(struct stg_migration *m, struct stg_run *run, struct err *e)
+	_must_check_;
+
+/* The program's installation prefix, from where it was started.  The caller frees it. */
+int stg_find_prefix(char **ret, struct err *e) _must_check_;
+
+/* The exit code of the program for an error code, as stager(1) lists them. */
+int stg_exit_code(int code);

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * stager/peer.h - the driver's end of one session, shared by the files that make it up:
+ *
+ *   sender.c    the thread: connecting, the loop of reading and writing, reconnecting
+ *   transmit.c  items to frames; the contents of files
+ *   outcome.c   what the receiver answers to completions
+ *   listing.c   listings: comparing a directory, removing a tree
+ *
+ * A peer belongs to its thread; nothing here is locked.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/buf.h"
+#include "common/error.h"
+#include "stager/job.h"
+#include "stager/run.h"
+#include "transport/delta.h"
+#include "transport/frame.h"
+#include "transport/hash.h"
+#include "transport/link.h"
+#include "transport/stream.h"
+
+#define PEER_SLOTS       32          /* listings and signatures under way, and open files */
+#define PEER_OUT_BYTES   (1u << 20)  /* frames and blocks ready to be written */
+#define PEER_FLIGHTS_MAX 8192u       /* completions not yet acknowledged */
+#define PEER_SIG_BYTES   (32u << 20) /* signatures asked for and not yet used */
+#define PEER_TRIES_MAX   4           /* of one entry, before it counts as failed */
+#define PEER_SCRATCH     (256u << 10)
+
+/* A completion on its way. */
+struct flight {
+	enum flight_kind {
+		FLIGHT_ROW,     /* record row for the item */
+		FLIGHT_DIR,     /* the same for a directory's final metadata */
+		FLIGHT_REMOVED, /* forget the item */
+		FLIGHT_BELOW,   /* something below a removed directory; no item */
+	} kind;
+	bool refused;
+	bool warned;
+	struct stg_job *job;
+	struct stg_item *item;
+	struct stg_row row;
+	uint64_t bytes; /* content, for the progress */
+};
+
+enum slot_kind {
+	SLOT_FREE,
+	SLOT_FILE,      /* the open file */
+	SLOT_SIG,       /* a signature is coming */
+	SLOT_SIG_READY, /* it is here */
+	SLOT_COMPARE,   /* a listing is coming, for a job */
+	SLOT_REMOVE,    /* a listing of a tree to remove */
+};
+
+struct slot {
+	enum slot_kind kind;
+	struct stg_job *job;
+	struct stg_item *item;
+	struct buf data;      /* signature, or LISTING items of a comparison */
+	size_t expect;        /* bytes of the signature, for the bound */
+	bool failed;          /* the listing could not be read to its end */
+	struct stg_removing *removing;
+};
+
+enum file_mode {
+	FILE_DATA,  /* send the content */
+	FILE_DELTA, /* send a delta */
+	FILE_HASH,  /* read it only, to see whether it is what the target has */
+};
+
+/* The file that is being read. */
+struct peer_file {
+	bool active;
+	enum file_mode mode;
+	int fd;
+	uint16_t slot;
+	unsigned attempt;
+	struct stg_job *job;
+	struct stg_item *item;
+	struct stg_stat st; /* when it was opened */
+	uint64_t off, run_end;
+	struct tp_delta *delta;
+	struct buf delta_out;
+};
+
+struct peer {
+	struct stg_run *run;
+	unsigned index;
+	struct tp_link *link;
+	struct tp_pack *pack;
+	struct tp_unpack *unpack;
+	struct buf out;      /* frames */
+	struct buf wire;     /* blocks */
+	struct buf in_wire, in;
+	bool magic, hello, ready, bye;
+	uint32_t features;
+	int64_t heard_ns, wrote_ns;
+	uint64_t sent, acked; /* completions, counted from 1 */
+	struct flight *flights; /* a ring */
+	size_t flights_cap, flights_at;
+	struct stg_job *held;                /* all jobs that this session has */
+	struct stg_job *ready_first, **ready_last; /* those with items to send */
+	struct slot slots[PEER_SLOTS];
+	size_t sig_bytes;
+	struct peer_file file;
+	struct tp_hash *hash;
+	uint8_t *scratch;
+	struct buf xattrs, path;
+	bool dir_known; /* the receiver is in dir_path... */
+	bool dir_made;  /* ...and has made it if it was missing */
+	struct buf dir_path;
+	int source_fd;  /* the source directory that is held open; -1: none */
+	struct buf source_path;
+	uint32_t synced; /* the last epoch asked for */
+	atomic_uint_fast32_t durable; /* the last one answered */
+	atomic_bool connected;
+	struct stg_session_stats stats;
+	uint64_t wire_out_before, wire_in_before; /* of earlier connections */
+};
+
+/* --- transmit.c --- */
+
+/*
+ * Put some frames into p->out: a step of the open file, or the next item.  1: something was
+ * done; 0: there is nothing to do now; negative: the phase is over.
+ */
+int peer_generate(struct peer *p, struct err *e) _must_check_;
+void peer_file_close(struct peer *p);
+/* Begin sending the file of a slot whose signature is here (or failed to come). */
+int peer_begin_delta(struct peer *p, struct slot *s, struct err *e) _must_check_;
+/* Tell the receiver which directory the next frames are about. */
+int peer_enter(struct peer *p, struct bytes path, bool create, struct err *e) _must_check_;
+/* Count a completion that was just put into p->out. */
+int peer_add_flight(struct peer *p, const struct flight *f, struct err *e) _must_check_;
+int peer_slot_new(struct peer *p, enum slot_kind kind, struct err *e) _must_check_;
+void peer_slot_free(struct peer *p, struct slot *s);
+
+/* --- outcome.c --- */
+
+int peer_on_ack(struct peer *p, uint64_t n, struct err *e) _must_check_;
+int peer_on_refuse(struct peer *p, const struct tp_refusal *m, struct err *e) _must_check_;
+int peer_on_warn(struct peer *p, const struct tp_refusal *m, struct err *e) _must_check_;
+/* An item is finished, well or not; with its last one the job is. */
+void peer_item_done(struct peer *p, struct stg_job *job, struct stg_item *item);
+/* Send it once more, as op; after too many tries it counts as failed. */
+int peer_item_again(struct peer *p, struct stg_job *job, struct stg_item *item, enum stg_op op,
+		    struct err *e) _must_check_;
+void peer_item_failed(struct peer *p, struct stg_job *job, struct stg_item *item,
+		      const char *operation, int code, const char *text);
+/* The connection is gone: give back all that was not acknowledged. */
+int peer_give_back(struct peer *p, struct err *e) _must_check_;
+
+/* --- listing.c --- */
+
+struct stg_removing;
+int peer_on_listing(struct peer *p, const struct tp_frame *f, struct err *e) _must_check_;
+/* Ask for what is below item, to remove all of it that no rule protects. */
+int peer_begin_removal(struct peer *p, struct stg_job *job, struct stg_item *item,
+		       struct err *e) _must_check_;
+void stg_removing_free(struct stg_removing *m);
+
+/* --- sender.c --- */
+
+void peer_hold(struct peer *p, struct stg_job *job);
+void peer_make_ready(struct peer *p, struct stg_job *job);

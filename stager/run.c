@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "stager/run.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "common/log.h"
+#include "common/text.h"
+#include "stager/filter.h"
+#include "stager/progress.h"
+
+void stg_run_fail(struct stg_run *run, const struct err *e)
+{
+	pthread_mutex_lock(&run->lock);
+	if (!run->error.code)
+		run->error = *e;
+	pthread_cond_broadcast(&run->changed);
+	pthread_mutex_unlock(&run->lock);
+	stg_queue_stop(run->queue);
+}
+
+bool stg_run_failed(struct stg_run *run)
+{
+	bool failed;
+
+	pthread_mutex_lock(&run->lock);
+	failed = run->error.code != 0;
+	pthread_mutex_unlock(&run->lock);
+	return failed;
+}
+
+void stg_run_entry_error(struct stg_run *run, struct bytes dir, struct bytes name,
+			 const char *operation, int code, const char *message)
+{
+	_cleanup_(buf_fini) struct buf path = BUF_INIT;
+	struct stg_report_item item = {
+		.operation = operation,
+		.code = code,
+		.message = message,
+	};
+	char text[TEXT_NAME_MAX];
+
+	if (stg_path_join(&path, dir, name) == 0)
+		item.path = buf_view(&path);
+	atomic_fetch_add(&run->count.failed, 1);
+	log_error("%s: %s: %s", text_name(text, item.path), operation, message);
+	if (run->report)
+		stg_report_add_error(run->report, &item);
+}
+
+int stg_run_again(struct stg_run *run, const struct stg_item *item, struct err *e)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&run->lock);
+	if (!run->again)
+		r = stg_job_new(STG_JOB_ITEMS, &run->again, e);
+	if (r == 0)
+		r = stg_job_add(run->again, item, e);
+	pthread_mutex_unlock(&run->lock);
+	return r;
+}
+
+void stg_run_add_total(struct stg_run *run, const struct stg_stat *st)
+{
+	atomic_fetch_add_explicit(&run->count.planned, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&run->count.planned_bytes, st->size, memory_order_relaxed);
+	if (run->progress)
+		stg_progress_add_total(run->progress, 1, st->size);
+}
+
+int stg_run_plan_removal(struct stg_run *run, uint64_t dir, struct bytes path,
+			 struct bytes name, bool is_dir, int filter, struct err *e)
+{
+	struct stg_removal m = {
+		.dir = dir,
+		.path = path,
+		.name = name,
+		.is_dir = is_dir,
+		.filter = filter,
+	};
+
+	return stg_catalog_plan_removal(run->catalog, &m, e);
+}
+
+int stg_run_keep_filter(struct stg_run *run, struct stg_filter_dir *node, struct err *e)
+{
+	struct stg_filter_dir **v;
+	int index = -1;
+
+	pthread_mutex_lock(&run->lock);
+	/* Most directories share the node of their parent; look at the newest only. */
+	if (run->filters_n && run->filters[run->filters_n - 1] == node) {
+		index = (int)run->filters_n - 1;
+	} else {
+		v = reallocarray(run->filters, run->filters_n + 1, sizeof(struct stg_filter_dir *));
+		if (v) {
+			run->filters = v;
+			run->filters[run->filters_n] = stg_filter_dir_ref(node);
+			index = (int)run->filters_n++;
+		}
+	}
+	pthread_mutex_unlock(&run->lock);
+	return index >= 0 ? index : err_set(e, -ENOMEM, "plan removals: out of memory");
+}
+
+int stg_path_join(struct buf *out, struct bytes dir, struct bytes name)
+{
+	int r;
+
+	buf_clear(out);
+	r = buf_put_bytes(out, dir);
+	if (r == 0 && dir.n && name.n)
+		r = buf_put_u8(out, '/');
+	if (r == 0)
+		r = buf_put_bytes(out, name);
+	return r;
+}

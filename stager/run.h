@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * stager/run.h - what the threads of one phase share: the scanner's, the sessions', and the
+ * one that drives the phase (stager/phase.c).
+ *
+ * Lock order: any of the locks here before the catalog's and the queue's own ones; none is
+ * held while waiting for the network or the disk.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/buf.h"
+#include "common/error.h"
+#include "stager/catalog.h"
+#include "stager/job.h"
+#include "stager/queue.h"
+#include "stager/report.h"
+#include "transport/protocol.h"
+
+struct stg_bwlimit;
+struct stg_filter;
+struct stg_filter_dir;
+struct stg_mounts;
+struct stg_options;
+struct stg_progress;
+struct tp_link;
+
+/* How a session gets its connection: SSH in the product, a local process in tests. */
+struct stg_connector {
+	/*
+	 * Connect and start the receiver; *ret is the caller's to close.  index: of the session.
+	 * Blocks; called by several threads at once.
+	 */
+	int (*connect)(struct stg_connector *self, unsigned index, struct tp_link **ret,
+		       struct err *e);
+};
+
+/* Counters of a phase; everyone adds, the end reads. */
+struct stg_counters {
+	atomic_uint_fast64_t scanned, scanned_bytes, changed, deleted, skipped_by_hash;
+	atomic_uint_fast64_t acked_before, literal, matched, wire_out, wire_in;
+	atomic_uint_fast64_t reconnects, vanished, failed, live, kept;
+	atomic_uint_fast64_t acked; /* completions of any kind */
+	atomic_uint_fast64_t planned, planned_bytes, planned_removals;
+	atomic_uint_fast64_t scan_errors; /* what could not be read: nothing is deleted then */
+};
+
+struct stg_run {
+	/* Set before the threads start, not changed after. */
+	const struct stg_options *opt;
+	int source_fd;
+	char *const *paths; /* --path, relative to the source root; none: all of it */
+	size_t paths_n;
+	struct bytes target_root;
+	struct stg_catalog *catalog;
+	const struct stg_filter *filter;
+	const struct stg_mounts *mounts;
+	struct stg_connector *connector;
+	struct stg_report *report;
+	struct stg_progress *progress;
+	struct stg_bwlimit *bwlimit; /* NULL: none */
+	struct stg_phase_row phase;
+	int64_t sync_ns;   /* entries whose ctime is not older are looked at again */
+	bool compare;      /* list every directory on the target */
+	bool resumed;      /* what the catalog holds was acknowledged by a broken-off run */
+	bool delete;       /* what the source lacks goes */
+	bool dry;          /* plan only: jobs are counted, no session runs */
+	int level;         /* zstd, see transport/stream.h */
+	unsigned sessions; /* at most */
+	bool manual;       /* --resume-mode manual */
+	uint64_t id;       /* of the run, for HELLO */
+
+	struct stg_queue *queue;
+	struct stg_counters count;
+
+	/* Sessions tell what they found here; the phase waits for it. */
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	unsigned ready;          /* sessions that are connected */
+	unsigned most_ready;
+	unsigned ended;          /* session threads that have returned */
+	bool told;               /* target holds what the first READY said */
+	struct {
+		uint32_t flags; /* TP_R_* */
+		uint8_t boot_id[16];
+		uint32_t uid;
+		uint64_t free_bytes, free_inodes;
+	} target;
+	struct err error;        /* the first that ends the phase; code 0: none */
+	struct stg_job *again;   /* items for after the removals; unsealed, NULL: none */
+	struct stg_filter_dir **filters; /* nodes that the delete plan needs, by index */
+	size_t filters_n;
+
+	/* Epochs, see stager/catalog.h: rows get the current one; sync is the one asked for. */
+	atomic_uint_fast32_t epoch;
+	atomic_uint_fast32_t sync;
+	bool distrust;           /* the target was restarted: rows after `durable` do not count */
+	uint32_t durable;
+
+	atomic_bool scanning;
+};
+
+/* End the phase with this error (the first one counts) and wake everybody up. */
+void stg_run_fail(struct stg_run *run, const struct err *e);
+bool stg_run_failed(struct stg_run *run);
+
+/* An entry could not be sent, or only in part: into the report, and exit 23 in the end. */
+void stg_run_entry_error(struct stg_run *run, struct bytes dir, struct bytes name,
+			 const char *operation, int code, const char *message);
+
+/* item is to be sent after the removals. */
+int stg_run_again(struct stg_run *run, const struct stg_item *item, struct err *e)
+	_must_check_;
+
+/* An entry will have to be sent: into the totals of plan and progress. */
+void stg_run_add_total(struct stg_run *run, const struct stg_stat *st);
+
+/* Plan the removal of name in directory dir (at path); filter: the index of its node. */
+int stg_run_plan_removal(struct stg_run *run, uint64_t dir, struct bytes path,
+			 struct bytes name, bool is_dir, int filter, struct err *e)
+	_must_check_;
+
+/* Keep a reference to node for the delete plan; its index, or negative. */
+int stg_run_keep_filter(struct stg_run *run, struct stg_filter_dir *node, struct err *e)
+	_must_check_;
+
+/* dir/name, appended to out (cleared first): a path relative to the root. */
+int stg_path_join(struct buf *out, struct bytes dir, struct bytes name) _must_check_;
+
+/* A row of this run may be marked clean: its ctime is older than the sync point. */
+static inline bool stg_run_settled(const struct stg_run *run, const struct stg_stat *st)
+{
+	return st->ctime_s * 1000000000LL + st->ctime_ns < run->sync_ns;
+}

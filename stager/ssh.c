@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "stager/ssh.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/io.h"
+#include "common/log.h"
+#include "common/secret.h"
+#include "stager/options.h"
+#include "transport/install.h"
+#include "transport/link.h"
+#include "transport/session.h"
+#include "transport/shell.h"
+
+struct stg_ssh {
+	struct stg_connector connector;
+	const struct stg_options *opt;
+	struct secret *password;
+	char *receiver; /* the program that is sent */
+	pthread_mutex_t installing; /* only one session at a time looks after the receiver */
+	bool told;
+};
+
+/* A session and its one channel, as one link. */
+struct ssh_link {
+	struct tp_link link;
+	struct tp_session *session;
+	struct tp_link *channel;
+};
+
+static struct ssh_link *of(struct tp_link *l)
+{
+	return (struct ssh_link *)(void *)l;
+}
+
+static void count(struct ssh_link *s)
+{
+	tp_session_wire_bytes(s->session, &s->link.bytes_read, &s->link.bytes_written);
+}
+
+static ssize_t ssh_read(struct tp_link *l, void *p, size_t n)
+{
+	ssize_t r = of(l)->channel->ops->read(of(l)->channel, p, n);
+
+	count(of(l));
+	return r;
+}
+
+static ssize_t ssh_write(struct tp_link *l, const void *p, size_t n)
+{
+	ssize_t r = of(l)->channel->ops->write(of(l)->channel, p, n);
+
+	count(of(l));
+	return r;
+}
+
+static int ssh_wait(struct tp_link *l, bool want_write, int extra_fd, int timeout_ms)
+{
+	return of(l)->channel->ops->wait(of(l)->channel, want_write, extra_fd, timeout_ms);
+}
+
+static int ssh_eof(struct tp_link *l)
+{
+	return of(l)->channel->ops->eof(of(l)->channel);
+}
+
+static int ssh_finish(struct tp_link *l, int timeout_ms, struct tp_exit *ret)
+{
+	int r = of(l)->channel->ops->finish(of(l)->channel, timeout_ms, ret);
+
+	count(of(l));
+	return r;
+}
+
+static struct bytes ssh_said(struct tp_link *l)
+{
+	return of(l)->channel->ops->said(of(l)->channel);
+}
+
+static const struct err *ssh_error(struct tp_link *l)
+{
+	return of(l)->channel->ops->error(of(l)->channel);
+}
+
+static void ssh_close(struct tp_link *l)
+{
+	struct ssh_link *s = of(l);
+
+	tp_link_close(s->channel);
+	tp_session_close(s->session);
+	free(s);
+}
+
+static const struct tp_link_ops ssh_ops = {
+	.read = ssh_read,
+	.write = ssh_write,
+	.wait = ssh_wait,
+	.eof = ssh_eof,
+	.finish = ssh_finish,
+	.said = ssh_said,
+	.error = ssh_error,
+	.close = ssh_close,
+};
+
+static int open_session(struct stg_ssh *s, struct tp_session **ret, struct err *e)
+{
+	const struct stg_options *o = s->opt;
+	struct tp_session_opts so = {
+		.host = o->target.host,
+		.port = (uint16_t)o->target.port,
+		.user = o->target.user,
+		.identity = o->identity,
+		.known_hosts = o->known_hosts,
+		.host_key = o->host_key == STG_HOST_KEY_ACCEPT_NEW ? TP_HOST_KEY_ACCEPT_NEW :
+								     TP_HOST_KEY_STRICT,
+		.agent_socket = o->agent_socket,
+		.password = s->password,
+		.ciphers = o->cipher,
+		.connect_timeout_s = (int)o->connect_timeout_s,
+		.idle_timeout_s = (int)o->timeout_s,
+	};
+
+	return tp_session_open(&so, ret, e);
+}
+
+static int start_receiver(struct stg_ssh *s, struct tp_session *session, struct tp_link **ret,
+			  struct err *e)
+{
+	_cleanup_(buf_fini) struct buf command = BUF_INIT;
+	struct tp_receiver_opts ro = {
+		.local_path = s->receiver,
+		.remote_path = s->opt->remote_receiver,
+		.version = STAGER_VERSION,
+	};
+	const char *text;
+	int r;
+
+	pthread_mutex_lock(&s->installing);
+	r = tp_install_receiver(session, &ro, &command, e);
+	if (r == 0 && !s->told)
+		log_debug("connected to %s: %s", tp_session_peer(session),
+			  tp_session_methods(session));
+	s->told = true;
+	pthread_mutex_unlock(&s->installing);
+	if (r < 0)
+		return r;
+	text = buf_cstr(&command);
+	if (!text)
+		return err_set(e, -ENOMEM, "start the receiver: out of memory");
+	return tp_session_exec(session, text, ret, e);
+}
+
+static int ssh_connect(struct stg_connector *self, unsigned index, struct tp_link **ret,
+		       struct err *e)
+{
+	struct stg_ssh *s = (struct stg_ssh *)(void *)self;
+	_cleanup_(tp_session_closep) struct tp_session *session = NULL;
+	struct ssh_link *l;
+	int r;
+
+	(void)index; /* all sessions are alike */
+	r = open_session(s, &session, e);
+	if (r < 0)
+		return r;
+	l = calloc(1, sizeof(*l));
+	if (!l)
+		return err_set(e, -ENOMEM, "connect: out of memory");
+	r = start_receiver(s, session, &l->channel, e);
+	if (r < 0) {
+		free(l);
+		return r;
+	}
+	l->link.ops = &ssh_ops;
+	l->session = TAKE_PTR(session);
+	count(l);
+	*ret = &l->link;
+	return 0;
+}
+
+int stg_ssh_new(const struct stg_options *opt, const char *prefix, struct stg_ssh **ret,
+		struct err *e)
+{
+	struct stg_ssh *s = calloc(1, sizeof(*s));
+	int r = 0;
+
+	if (!s || asprintf(&s->receiver, "%s/libexec/stager/stager-receive", prefix) < 0) {
+		free(s);
+		return err_set(e, -ENOMEM, "connect: out of memory");
+	}
+	s->connector.connect = ssh_connect;
+	s->opt = opt;
+	pthread_mutex_init(&s->installing, NULL);
+	if (opt->password_file)
+		r = secret_from_file(AT_FDCWD, opt->password_file, &s->password, e);
+	else if (opt->password_env)
+		r = secret_from_env("RSYNC_TARGET_PASSWORD", opt->password_env, &s->password, e);
+	if (r < 0) {
+		/* Whatever is wrong with it, the operator has to set it right. */
+		stg_ssh_free(s);
+		e->code = -ERR_USAGE;
+		return -ERR_USAGE;
+	}
+	*ret = s;
+	return 0;
+}
+
+void stg_ssh_free(struct stg_ssh *s)
+{
+	if (!s)
+		return;
+	secret_free(s->password);
+	pthread_mutex_destroy(&s->installing);
+	free(s->receiver);
+	free(s);
+}
+
+struct stg_connector *stg_ssh_connector(struct stg_ssh *s)
+{
+	return &s->connector;
+}
+
+int stg_ssh_command(struct stg_ssh *s, const char *step, const char *command,
+		    unsigned timeout_s, struct buf *output, struct stg_hook_result *ret,
+		    struct err *e)
+{
+	_cleanup_(tp_session_closep) struct tp_session *session = NULL;
+	_cleanup_(buf_fini) struct buf line = BUF_INIT;
+	int64_t began = clock_mono_ns();
+	const char *text;
+	int status = 0, r;
+
+	*ret = (struct stg_hook_result){
+		.step = step,
+		.started_at = clock_real_ns() / 1000000000,
+	};
+	r = open_session(s, &session, e);
+	if (r < 0)
+		return r;
+	if (buf_printf(&line, "exec /bin/sh -c ") < 0 ||
+	    tp_shell_quote(&line, bytes_str(command)) < 0 || !(text = buf_cstr(&line)))
+		return err_set(e, -ENOMEM, "run %s: out of memory", step);
+	r = tp_session_run(session, text, bytes_of(NULL, 0), output, output, 1u << 20,
+			   (int)timeout_s, &status, e);
+	ret->duration_sec = (double)(clock_mono_ns() - began) / 1e9;
+	ret->output_tail = buf_view(output);
+	ret->return_code = status;
+	if (r == -ETIMEDOUT) {
+		ret->timed_out = true;
+		ret->return_code = 124;
+		return 0;
+	}
+	return r;
+}
+
+int stg_ssh_clean(struct stg_ssh *s, struct err *e)
+{
+	_cleanup_(tp_session_closep) struct tp_session *session = NULL;
+	int r = open_session(s, &session, e);
+
+	return r < 0 ? r : tp_remove_receiver(session, e);
+}

@@ -1,0 +1,919 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/io.h"
+#include "common/log.h"
+#include "common/text.h"
+#include "stager/filter.h"
+#include "stager/peer.h"
+#include "stager/progress.h"
+
+/*
+ * Items become frames here, a little at a time: the loop in sender.c calls peer_generate()
+ * while there is room for output, so that answers are read in between.  A small file is one
+ * frame; a larger one, or one with holes, is opened, streamed in pieces and closed.
+ *
+ * A file is looked at before and after it was read.  When it changed meanwhile it is read
+ * again, and when it will not settle it is sent as it is and recorded as not clean, so that
+ * the next phase looks at its content again.
+ */
+#define SMALL_BYTES     (128u << 10)     /* such a file goes in one frame */
+#define DELTA_MIN_BYTES (32u << 10)      /* below, a delta saves less than it costs */
+#define REREAD_MAX      (64u << 20)      /* a larger file is not read again at once */
+#define ATTEMPTS        3
+
+static int no_memory(struct err *e)
+{
+	return err_set(e, -ENOMEM, "send: out of memory");
+}
+
+/* --- slots, flights, directories --- */
+
+int peer_slot_new(struct peer *p, enum slot_kind kind, struct err *e)
+{
+	for (int i = 0; i < PEER_SLOTS; i++) {
+		if (p->slots[i].kind != SLOT_FREE)
+			continue;
+		p->slots[i].kind = kind;
+		return i;
+	}
+	return err_set(e, -EBUSY, "send: no free slot");
+}
+
+void peer_slot_free(struct peer *p, struct slot *s)
+{
+	p->sig_bytes -= s->expect;
+	buf_fini(&s->data);
+	stg_removing_free(s->removing);
+	*s = (struct slot){ .kind = SLOT_FREE };
+}
+
+static size_t free_slots(const struct peer *p)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < PEER_SLOTS; i++)
+		n += p->slots[i].kind == SLOT_FREE;
+	return n;
+}
+
+int peer_add_flight(struct peer *p, const struct flight *f, struct err *e)
+{
+	size_t n = (size_t)(p->sent - p->acked);
+
+	if (n == p->flights_cap) {
+		size_t cap = p->flights_cap ? p->flights_cap * 2 : 1024;
+		struct flight *v = reallocarray(NULL, cap, sizeof(*v));
+
+		if (!v)
+			return no_memory(e);
+		for (size_t i = 0; i < n; i++)
+			v[i] = p->flights[(p->flights_at + i) % p->flights_cap];
+		free(p->flights);
+		p->flights = v;
+		p->flights_cap = cap;
+		p->flights_at = 0;
+	}
+	p->flights[(p->flights_at + n) % p->flights_cap] = *f;
+	p->sent++;
+	return 0;
+}
+
+int peer_enter(struct peer *p, struct bytes path, bool create, struct err *e)
+{
+	if (p->dir_known && (p->dir_made || !create) && bytes_eq(buf_view(&p->dir_path), path))
+		return 0;
+	buf_clear(&p->dir_path);
+	if (buf_put_bytes(&p->dir_path, path) < 0 ||
+	    tp_put_path(&p->out, TP_DIR, create ? TP_F_CREATE : 0, 0, path) < 0)
+		return no_memory(e);
+	/* Without CREATE it may be missing: a frame that needs it must say so again. */
+	p->dir_known = true;
+	p->dir_made = create;
+	return 0;
+}
+
+/* The source directory at path, held from item to item.  A descriptor or -errno. */
+static int source_dir(struct peer *p, struct bytes path)
+{
+	int fd;
+
+	if (p->source_fd >= 0 && bytes_eq(buf_view(&p->source_path), path))
+		return p->source_fd;
+	fd = io_open_dir_below(p->run->source_fd, path, O_RDONLY);
+	if (fd < 0)
+		return fd;
+	if (p->source_fd >= 0)
+		close(p->source_fd);
+	p->source_fd = fd;
+	buf_clear(&p->source_path);
+	return buf_put_bytes(&p->source_path, path) < 0 ? -ENOMEM : fd;
+}
+
+/* name as a C string; the wire and the file system agree that it has at most 255 bytes. */
+static const char *name_z(char out[NAME_MAX + 1], struct bytes name)
+{
+	size_t n = MIN(name.n, (size_t)NAME_MAX);
+
+	memcpy(out, name.p, n);
+	out[n] = '\0';
+	return out;
+}
+
+static int restat(int dirfd, const char *name, int flags, struct stg_stat *ret)
+{
+	struct statx stx;
+
+	if (statx(dirfd, name, flags | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
+		  STATX_BASIC_STATS, &stx) < 0)
+		return -errno;
+	stg_stat_from_statx(&stx, ret);
+	return 0;
+}
+
+/* --- rows and flights of items --- */
+
+static void make_row(const struct peer *p, const struct stg_stat *st, bool live,
+		     const struct tp_hash_value *hash, struct stg_row *ret)
+{
+	*ret = (struct stg_row){ .st = *st, .phase = p->run->phase.id };
+	if (!live && stg_run_settled(p->run, st))
+		ret->state |= STG_ROW_CLEAN;
+	if (hash) {
+		ret->state |= STG_ROW_HASHED;
+		ret->hash = *hash;
+	}
+}
+
+static int fly_row(struct peer *p, struct stg_job *job, struct stg_item *item,
+		   const struct stg_stat *st, bool live, const struct tp_hash_value *hash,
+		   struct err *e)
+{
+	struct flight f = { .kind = FLIGHT_ROW, .job = job, .item = item };
+
+	make_row(p, st, live, hash, &f.row);
+	return peer_add_flight(p, &f, e);
+}
+
+/* The source does not have it any more.  What the target has is the next phase's business. */
+static void vanished(struct peer *p, struct stg_job *job, struct stg_item *item)
+{
+	char text[TEXT_NAME_MAX];
+
+	atomic_fetch_add(&p->run->count.vanished, 1);
+	log_info("%s vanished while it was being sent", text_name(text, item->name));
+	peer_item_done(p, job, item);
+}
+
+static void source_error(struct peer *p, struct stg_job *job, struct stg_item *item,
+			 const char *operation, int code)
+{
+	if (code == -ENOENT || code == -ESTALE)
+		vanished(p, job, item);
+	else
+		peer_item_failed(p, job, item, operation, code, strerror(-code));
+}
+
+/* An entry frame of type for the item with this metadata; -E2BIG: too large to be sent. */
+static int put_entry(struct peer *p, uint8_t type, uint8_t flags, uint16_t slot,
+		     struct tp_entry *m, const struct stg_stat *st, struct bytes name)
+{
+	struct bytes target = m->meta.target;
+
+	stg_stat_to_meta(st, &m->meta);
+	m->meta.target = target;
+	m->meta.xattrs = buf_view(&p->xattrs);
+	m->name = name;
+	return tp_put_entry(&p->out, type, flags, slot, m);
+}
+
+/* After put_entry() failed: only this entry is lost when it was too large. */
+static int put_failed(struct peer *p, struct stg_job *job, struct stg_item *item, int r,
+		      struct err *e)
+{
+	if (r != -E2BIG)
+		return no_memory(e);
+	peer_item_failed(p, job, item, "send", -E2BIG,
+			 "its extended attributes are too large to be sent");
+	return 0;
+}
+
+/* --- files --- */
+
+void peer_file_close(struct peer *p)
+{
+	struct peer_file *f = &p->file;
+
+	if (!f->active)
+		return;
+	close(f->fd);
+	tp_delta_free(f->delta);
+	buf_fini(&f->delta_out);
+	if (f->mode != FILE_HASH)
+		peer_slot_free(p, &p->slots[f->slot]);
+	*f = (struct peer_file){ 0 };
+}
+
+static bool changed(const struct stg_stat *a, const struct stg_stat *b)
+{
+	return !stg_stat_same(a, b);
+}
+
+static void note_live(struct peer *p, const struct stg_item *item)
+{
+	struct stg_report_item note = {
+		.operation = "read",
+		.message = "changed while it was read; sent as it was, due again in the next phase",
+	};
+
+	atomic_fetch_add(&p->run->count.live, 1);
+	if (stg_path_join(&p->path, item->path, item->name) == 0)
+		note.path = buf_view(&p->path);
+	if (p->run->report)
+		stg_report_add_live_file(p->run->report, &note);
+}
+
+static int open_source(struct peer *p, struct bytes path, struct bytes name,
+		       struct stg_stat *ret)
+{
+	char z[NAME_MAX + 1];
+	int dir = source_dir(p, path), fd, r;
+
+	if (dir < 0)
+		return dir;
+	/* O_NOATIME is for owner and root only; reading matters more than the access time. */
+	fd = openat(dir, name_z(z, name),
+		    O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | O_NOATIME);
+	if (fd < 0 && errno == EPERM)
+		fd = openat(dir, z, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ELOOP ? -ESTALE : -errno;
+	r = restat(fd, "", AT_EMPTY_PATH, ret);
+	if (r == 0 && !S_ISREG(ret->mode))
+		r = -ESTALE; /* it is something else now: the next phase sees what */
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+/* No holes, as far as can be told: SEEK_HOLE finds the end of the file first. */
+static bool is_dense(int fd, const struct stg_stat *st)
+{
+	uint64_t from, to;
+
+	if (st->bytes_on_disk >= st->size)
+		return true;
+	return tp_next_data(fd, 0, st->size, &from, &to) == 0 && from == 0 && to >= st->size;
+}
+
+/* The whole file in one frame.  1: done; 0: it grew too large meanwhile; negative. */
+static int send_small(struct peer *p, struct stg_job *job, struct stg_item *item, int fd,
+		      struct stg_stat *st, struct err *e)
+{
+	struct tp_entry m = { 0 };
+	struct tp_hash_value hash;
+	bool live = false;
+	ssize_t n;
+	int r;
+
+	for (unsigned attempt = 0;; attempt++) {
+		struct stg_stat after;
+
+		n = io_pread_full(fd, p->scratch, PEER_SCRATCH, 0);
+		if (n < 0) {
+			source_error(p, job, item, "read", (int)n);
+			return 1;
+		}
+		r = restat(fd, "", AT_EMPTY_PATH, &after);
+		if (r < 0) {
+			source_error(p, job, item, "stat", r);
+			return 1;
+		}
+		if (n == PEER_SCRATCH)
+			return 0;
+		live = changed(st, &after) || (uint64_t)n != after.size;
+		*st = after;
+		if (!live || attempt == ATTEMPTS)
+			break;
+	}
+	if (live)
+		note_live(p, item);
+	st->size = (uint64_t)n;
+	tp_hash_content(p->hash, p->scratch, (size_t)n, &hash);
+	m.content = bytes_of(p->scratch, (size_t)n);
+	r = put_entry(p, n ? TP_FILE : TP_ENTRY, 0, 0, &m, st, item->name);
+	if (r < 0)
+		return put_failed(p, job, item, r, e) < 0 ? -ENOMEM : 1;
+	atomic_fetch_add_explicit(&p->run->count.literal, (uint64_t)n, memory_order_relaxed);
+	if (p->run->progress)
+		stg_progress_add_bytes(p->run->progress, (uint64_t)n);
+	r = fly_row(p, job, item, st, live, &hash, e);
+	return r < 0 ? r : 1;
+}
+
+/* Begin to stream the file behind fd (taken over); sig: of its basis, for a delta. */
+static int begin_file(struct peer *p, struct stg_job *job, struct stg_item *item, int fd,
+		      const struct stg_stat *st, enum file_mode mode, struct bytes sig,
+		      unsigned attempt, struct err *e)
+{
+	struct peer_file *f = &p->file;
+	struct tp_entry m = { 0 };
+	int r = 0;
+
+	*f = (struct peer_file){
+		.active = true,
+		.mode = mode,
+		.fd = fd,
+		.attempt = attempt,
+		.job = job,
+		.item = item,
+		.st = *st,
+	};
+	tp_hash_reset(p->hash);
+	if (mode == FILE_HASH)
+		return 0;
+	r = peer_slot_new(p, SLOT_FILE, e);
+	if (r < 0) {
+		f->mode = FILE_HASH; /* it has no slot to give back */
+		peer_file_close(p);
+		return r;
+	}
+	f->slot = (uint16_t)r;
+	if (mode == FILE_DELTA) {
+		r = tp_delta_new(sig, &f->delta, e);
+		if (r < 0) {
+			peer_file_close(p);
+			return r;
+		}
+	}
+	r = put_entry(p, TP_OPEN, mode == FILE_DELTA ? TP_F_BASIS : 0, f->slot, &m, st,
+		      item->name);
+	if (r < 0) {
+		peer_file_close(p);
+		return put_failed(p, job, item, r, e);
+	}
+	return 0;
+}
+
+static int start_file(struct peer *p, struct stg_job *job, struct stg_item *item, int fd_in,
+		      const struct stg_stat *st_in, enum file_mode mode, struct err *e)
+{
+	_cleanup_close_ int fd = fd_in;
+	struct stg_stat st = *st_in;
+	int r;
+
+	if (mode == FILE_DATA && st.size < SMALL_BYTES && is_dense(fd, &st)) {
+		r = send_small(p, job, item, fd, &st, e);
+		if (r != 0)
+			return r < 0 ? r : 0;
+	}
+	return begin_file(p, job, item, TAKE_FD(fd), &st, mode, bytes_of(NULL, 0), 0, e);
+}
+
+/* The content agrees with what the target is known or believed to have. */
+static int send_meta(struct peer *p, struct stg_job *job, struct stg_item *item,
+		     const struct stg_stat *st, const struct tp_hash_value *hash,
+		     bool ask_hash, struct err *e)
+{
+	struct tp_entry m = { .links = 1, .hash = *hash };
+	int r;
+
+	if (st->nlink > 1) {
+		r = stg_catalog_count_links(p->run->catalog, item->old_dev, item->old_ino,
+					    &m.links, e);
+		if (r < 0)
+			return r;
+		m.links = MAX(m.links, 1u);
+	}
+	r = put_entry(p, TP_META, ask_hash ? TP_F_HASH : 0, 0, &m, st, item->name);
+	if (r < 0)
+		return put_failed(p, job, item, r, e);
+	atomic_fetch_add(&p->run->count.skipped_by_hash, 1);
+	if (p->run->progress)
+		stg_progress_add_bytes(p->run->progress, st->size);
+	return fly_row(p, job, item, st, false, hash, e);
+}
+
+/*
+ * The file has been read to its end.  If it changed under our hands: read it again, or send
+ * it as it was.  *ret_live says which.  1: go on; 0: it was begun anew, or given up.
+ */
+static int settle_file(struct peer *p, uint64_t size, bool *ret_live, struct err *e)
+{
+	struct peer_file *f = &p->file;
+	struct stg_stat after;
+	unsigned attempt = f->attempt + 1;
+	struct stg_job *job = f->job;
+	struct stg_item *item = f->item;
+	int fd, r;
+
+	r = restat(f->fd, "", AT_EMPTY_PATH, &after);
+	if (r < 0 || (!changed(&f->st, &after) && size == f->st.size)) {
+		*ret_live = r < 0;
+		return 1;
+	}
+	if (attempt > ATTEMPTS || after.size > REREAD_MAX) {
+		*ret_live = true;
+		return 1;
+	}
+	if (f->mode != FILE_HASH && tp_frame_put(&p->out, TP_DROP, 0, f->slot,
+						 bytes_of(NULL, 0)) < 0)
+		return no_memory(e);
+	fd = dup(f->fd);
+	if (fd < 0)
+		return err_sys(e, "send: dup");
+	/* A delta is given up: what its signature was for may be gone by now. */
+	r = f->mode == FILE_HASH ? FILE_HASH : FILE_DATA;
+	peer_file_close(p);
+	return begin_file(p, job, item, fd, &after, (enum file_mode)r, bytes_of(NULL, 0),
+			  attempt, e);
+}
+
+/* Read to the end only to know the content: metadata will do, or the content must go. */
+static int end_hash(struct peer *p, uint64_t size, struct err *e)
+{
+	struct peer_file *f = &p->file;
+	struct stg_job *job = f->job;
+	struct stg_item *item = f->item;
+	struct stg_stat st = f->st;
+	struct tp_hash_value hash;
+	bool live = false;
+	int r = settle_file(p, size, &live, e);
+
+	if (r <= 0)
+		return r;
+	tp_hash_final(p->hash, size, &hash);
+	peer_file_close(p);
+	if (live || (item->op == STG_OP_TOUCH &&
+		     memcmp(&hash, &item->old_hash, sizeof(hash)) != 0))
+		return peer_item_again(p, job, item, STG_OP_UPDATE, e);
+	return send_meta(p, job, item, &st, &hash, item->op == STG_OP_VERIFY, e);
+}
+
+/* After a delta the target's file has no holes yet: name them. */
+static int put_holes(struct peer *p, uint64_t size, struct err *e)
+{
+	struct peer_file *f = &p->file;
+	uint64_t at = 0, from, to;
+
+	if (f->mode != FILE_DELTA || is_dense(f->fd, &f->st))
+		return 0;
+	while (at < size) {
+		if (tp_next_data(f->fd, at, size, &from, &to) < 0)
+			return 0;
+		if (from > at && tp_put_hole(&p->out, f->slot, at, from - at) < 0)
+			return no_memory(e);
+		at = to;
+	}
+	return 0;
+}
+
+static int end_file(struct peer *p, uint64_t size, struct err *e)
+{
+	struct peer_file *f = &p->file;
+	struct stg_job *job = f->job;
+	struct stg_item *item = f->item;
+	struct stg_stat st = f->st;
+	struct tp_hash_value hash;
+	bool live = false;
+	int r;
+
+	if (f->mode == FILE_HASH)
+		return end_hash(p, size, e);
+	r = settle_file(p, size, &live, e);
+	if (r <= 0)
+		return r;
+	r = put_holes(p, size, e);
+	if (r < 0)
+		return r;
+	tp_hash_final(p->hash, size, &hash);
+	if (tp_put_close(&p->out, f->slot, size, &hash) < 0)
+		return no_memory(e);
+	if (f->delta) {
+		uint64_t literal, matched;
+
+		tp_delta_stats(f->delta, &literal, &matched);
+		atomic_fetch_add(&p->run->count.literal, literal);
+		atomic_fetch_add(&p->run->count.matched, matched);
+	}
+	if (live)
+		note_live(p, item);
+	peer_file_close(p);
+	st.size = size;
+	return fly_row(p, job, item, &st, live, &hash, e);
+}
+
+/* Move delta bytes into frames. */
+static int put_delta(struct peer *p, struct err *e)
+{
+	struct peer_file *f = &p->file;
+
+	while (buf_len(&f->delta_out)) {
+		struct bytes b = buf_view(&f->delta_out);
+
+		b.n = MIN(b.n, (size_t)TP_DATA_MAX);
+		if (tp_frame_put(&p->out, TP_DELTA, 0, f->slot, b) < 0)
+			return no_memory(e);
+		buf_consume(&f->delta_out, b.n);
+	}
+	return 0;
+}
+
+static int give_up_file(struct peer *p, const char *operation, int code, struct err *e)
+{
+	struct peer_file *f = &p->file;
+	struct stg_job *job = f->job;
+	struct stg_item *item = f->item;
+	int r = 0;
+
+	if (f->mode != FILE_HASH)
+		r = tp_frame_put(&p->out, TP_DROP, 0, f->slot, bytes_of(NULL, 0));
+	peer_file_close(p);
+	source_error(p, job, item, operation, code);
+	return r < 0 ? no_memory(e) : 0;
+}
+
+/* The next piece of the open file. */
+static int step_file(struct peer *p, struct err *e)
+{
+	struct peer_file *f = &p->file;
+	uint64_t off = f->off;
+	ssize_t n = 0;
+	int r = 0;
+
+	if (f->mode == FILE_DELTA)
+		f->run_end = f->st.size; /* the delta is of holes, too */
+	else if (off >= f->run_end)
+		r = tp_next_data(f->fd, off, f->st.size, &off, &f->run_end);
+	if (r < 0)
+		return give_up_file(p, "seek", r, e);
+	if (off < f->run_end)
+		n = io_pread_full(f->fd, p->scratch,
+				  MIN(f->run_end - off, (uint64_t)PEER_SCRATCH), off);
+	if (n < 0)
+		return give_up_file(p, "read", (int)n, e);
+	tp_hash_update(p->hash, off, p->scratch, (size_t)n);
+	if (f->mode == FILE_DATA && n) {
+		if (tp_put_data(&p->out, f->slot, off, bytes_of(p->scratch, (size_t)n)) < 0)
+			return no_memory(e);
+		atomic_fetch_add_explicit(&p->run->count.literal, (uint64_t)n,
+					  memory_order_relaxed);
+	} else if (f->mode == FILE_DELTA) {
+		r = tp_delta_step(f->delta, bytes_of(p->scratch, (size_t)n), n == 0,
+				  &f->delta_out, e);
+		if (r == 0)
+			r = put_delta(p, e);
+		if (r < 0)
+			return r;
+	}
+	if (f->mode != FILE_HASH && p->run->progress)
+		stg_progress_add_bytes(p->run->progress, (uint64_t)n);
+	f->off = off + (uint64_t)n;
+	/* A delta ends with a step that has no input; so does a file that was cut short. */
+	if (n == 0 || (f->mode != FILE_DELTA && f->off >= f->st.size))
+		return end_file(p, f->off, e);
+	return 0;
+}
+
+/* --- deltas --- */
+
+static bool wants_delta(const struct peer *p, const struct stg_item *item,
+			const struct stg_stat *st)
+{
+	/* Of a file that is mostly holes, the data alone is sent sooner than all is matched. */
+	return item->op == STG_OP_UPDATE && item->tries == 0 && st->size >= DELTA_MIN_BYTES &&
+	       st->bytes_on_disk >= st->size / 2 && p->sig_bytes < PEER_SIG_BYTES &&
+	       free_slots(p) > PEER_SLOTS / 2;
+}
+
+static int ask_signature(struct peer *p, struct stg_job *job, struct stg_item *item,
+			 const struct stg_stat *st, struct err *e)
+{
+	struct tp_sigreq m = { .name = item->name };
+	int at = peer_slot_new(p, SLOT_SIG, e);
+	struct slot *s;
+
+	if (at < 0)
+		return at;
+	s = &p->slots[at];
+	s->job = job;
+	s->item = item;
+	tp_sig_sizes(st->size, &m.block_bytes, &m.strong_bytes);
+	s->expect = (size_t)(st->size / m.block_bytes + 1) * (4 + m.strong_bytes);
+	p->sig_bytes += s->expect;
+	return tp_put_sigreq(&p->out, (uint16_t)at, &m) < 0 ? no_memory(e) : 0;
+}
+
+int peer_begin_delta(struct peer *p, struct slot *s, struct err *e)
+{
+	_cleanup_(buf_fini) struct buf sig = TAKE_BUF(s->data);
+	struct stg_job *job = s->job;
+	struct stg_item *item = s->item;
+	struct stg_stat st;
+	int fd, r;
+
+	peer_slot_free(p, s);
+	r = peer_enter(p, item->path, true, e);
+	if (r < 0)
+		return r;
+	fd = open_source(p, item->path, item->name, &st);
+	if (fd < 0) {
+		source_error(p, job, item, "open", fd);
+		return 0;
+	}
+	r = tp_xattrs_read(fd, NULL, &p->xattrs, e);
+	if (r < 0) {
+		close(fd);
+		source_error(p, job, item, "read xattrs of", r);
+		return 0;
+	}
+	if (!buf_len(&sig))
+		return start_file(p, job, item, fd, &st, FILE_DATA, e);
+	r = begin_file(p, job, item, fd, &st, FILE_DELTA, buf_view(&sig), 0, e);
+	/* A damaged signature: the receiver is not to be trusted with this one. */
+	return r == -ERR_PROTOCOL ? peer_item_again(p, job, item, STG_OP_SEND, e) : r;
+}
+
+/* --- items --- */
+
+static int send_regular(struct peer *p, struct stg_job *job, struct stg_item *item,
+			struct err *e)
+{
+	struct stg_stat st;
+	int fd = open_source(p, item->path, item->name, &st);
+	int r;
+
+	if (fd < 0) {
+		source_error(p, job, item, "open", fd);
+		return 0;
+	}
+	r = tp_xattrs_read(fd, NULL, &p->xattrs, e);
+	if (r < 0) {
+		close(fd);
+		source_error(p, job, item, "read xattrs of", r);
+		return 0;
+	}
+	if (item->op == STG_OP_TOUCH || item->op == STG_OP_VERIFY)
+		return start_file(p, job, item, fd, &st, FILE_HASH, e);
+	if (wants_delta(p, item, &st)) {
+		close(fd);
+		return ask_signature(p, job, item, &st, e);
+	}
+	return start_file(p, job, item, fd, &st, FILE_DATA, e);
+}
+
+/* Symbolic links, devices, FIFOs, sockets. */
+static int send_special(struct peer *p, struct stg_job *job, struct stg_item *item,
+			const struct stg_stat *st, int dir, const char *name, struct err *e)
+{
+	struct tp_entry m = { 0 };
+	int r;
+
+	if (S_ISLNK(st->mode)) {
+		ssize_t n = readlinkat(dir, name, (char *)p->scratch, TP_TARGET_MAX);
+
+		if (n < 0) {
+			source_error(p, job, item, "read link", errno == EINVAL ? -ESTALE : -errno);
+			return 0;
+		}
+		m.meta.target = bytes_of(p->scratch, (size_t)n);
+	}
+	/* This thread's working directory is its own (sender.c), so no path is needed. */
+	if (fchdir(dir) < 0)
+		r = -errno;
+	else
+		r = tp_xattrs_read(-1, name, &p->xattrs, e);
+	if (r < 0) {
+		source_error(p, job, item, "read xattrs of", r);
+		return 0;
+	}
+	r = put_entry(p, TP_ENTRY, 0, 0, &m, st, item->name);
+	if (r < 0)
+		return put_failed(p, job, item, r, e);
+	return fly_row(p, job, item, st, false, NULL, e);
+}
+
+/* 1: somebody else carries this inode, the item is done; 0: send it. */
+static int defer_link(struct peer *p, struct stg_job *job, struct stg_item *item,
+		      const struct stg_stat *st, struct err *e)
+{
+	enum stg_link_role role = STG_LINK_LEADER;
+	int r = 0;
+
+	if (st->nlink > 1)
+		r = stg_catalog_claim_link(p->run->catalog, item->dir, item->path, item->name, st,
+					   item->old_nlink, &role, e);
+	if (r < 0)
+		return r;
+	if (role == STG_LINK_FOLLOWER) {
+		peer_item_done(p, job, item);
+		return 1;
+	}
+	/*
+	 * It shares its inode on the target with names that it has parted from.  Most of
+	 * them go in the removal stage; after it, no copy may be needed.
+	 */
+	if (st->nlink == 1 && item->old_nlink > 1 && item->op == STG_OP_TOUCH &&
+	    !item->after_removal) {
+		r = stg_run_again(p->run, item, e);
+		if (r == 0)
+			peer_item_done(p, job, item);
+		return r < 0 ? r : 1;
+	}
+	return 0;
+}
+
+static int send_entry(struct peer *p, struct stg_job *job, struct stg_item *item, struct err *e)
+{
+	char name[NAME_MAX + 1];
+	struct stg_stat st;
+	int dir = source_dir(p, item->path);
+	int r = dir < 0 ? dir : restat(dir, name_z(name, item->name), 0, &st);
+
+	if (r < 0) {
+		source_error(p, job, item, "stat", r);
+		return 0;
+	}
+	if (stg_is_dir(&st)) {
+		/* It became a directory after the scan: the next phase walks it. */
+		vanished(p, job, item);
+		return 0;
+	}
+	r = defer_link(p, job, item, &st, e);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = peer_enter(p, item->path, true, e);
+	if (r < 0)
+		return r;
+	if (S_ISREG(st.mode))
+		return send_regular(p, job, item, e);
+	return send_special(p, job, item, &st, dir, name, e);
+}
+
+static int send_link(struct peer *p, struct stg_job *job, struct stg_item *item, struct err *e)
+{
+	struct tp_link_msg m = {
+		.dir = item->leader_path,
+		.from = item->leader,
+		.name = item->name,
+	};
+	int r = peer_enter(p, item->path, true, e);
+
+	if (r < 0)
+		return r;
+	if (tp_put_link(&p->out, &m) < 0)
+		return no_memory(e);
+	return fly_row(p, job, item, &item->st, !item->old_hashed && stg_is_reg(&item->st),
+		       item->old_hashed ? &item->old_hash : NULL, e);
+}
+
+static int send_removal(struct peer *p, struct stg_job *job, struct stg_item *item,
+			struct err *e)
+{
+	struct flight f = { .kind = FLIGHT_REMOVED, .job = job, .item = item };
+	int r;
+
+	if (item->is_dir)
+		return peer_begin_removal(p, job, item, e);
+	r = peer_enter(p, item->path, false, e);
+	if (r < 0)
+		return r;
+	if (tp_put_remove(&p->out, 0, item->name) < 0)
+		return no_memory(e);
+	return peer_add_flight(p, &f, e);
+}
+
+static int send_dirmeta(struct peer *p, struct stg_job *job, struct stg_item *item,
+			struct err *e)
+{
+	struct flight f = { .kind = FLIGHT_DIR, .job = job, .item = item };
+	struct tp_entry m = { 0 };
+	_cleanup_close_ int fd = io_open_dir_below(p->run->source_fd, item->path, O_RDONLY);
+	struct stg_stat now;
+	int r = fd < 0 ? fd : restat(fd, "", AT_EMPTY_PATH, &now);
+
+	if (r == 0)
+		r = tp_xattrs_read(fd, NULL, &p->xattrs, e);
+	if (r == -EACCES && fd < 0) {
+		/* What can be stat'ed but not opened still has its mode and times. */
+		buf_clear(&p->xattrs);
+		now = item->st;
+		r = 0;
+	}
+	if (r == -ENOENT || r == -ENOTDIR || r == -ELOOP || r == -EXDEV) {
+		/* It is gone or something else by now: the next phase sees to it. */
+		r = stg_catalog_drop_dirty(p->run->catalog, item->child, e);
+		peer_item_done(p, job, item);
+		return r;
+	}
+	if (r < 0) {
+		peer_item_failed(p, job, item, "read xattrs of", r, strerror(-r));
+		return 0;
+	}
+	r = put_entry(p, TP_DIRMETA, 0, 0, &m, &item->st, item->path);
+	if (r < 0)
+		return put_failed(p, job, item, r, e);
+	/* Its times are those of the scan; when it changed since, the next phase looks again. */
+	make_row(p, &item->st, !stg_stat_same(&now, &item->st), NULL, &f.row);
+	f.row.child = item->child;
+	return peer_add_flight(p, &f, e);
+}
+
+static int send_item(struct peer *p, struct stg_job *job, struct stg_item *item, struct err *e)
+{
+	switch (item->op) {
+	case STG_OP_KEEP:
+		peer_item_done(p, job, item);
+		return 0;
+	case STG_OP_LINK:
+		return send_link(p, job, item, e);
+	case STG_OP_REMOVE:
+		return send_removal(p, job, item, e);
+	case STG_OP_DIRMETA:
+		return send_dirmeta(p, job, item, e);
+	default:
+		return send_entry(p, job, item, e);
+	}
+}
+
+/* Take a job from the queue.  1: got one; 0: none. */
+static int take_job(struct peer *p, struct err *e)
+{
+	struct stg_job *job;
+	int at;
+
+	/* A comparison needs a slot; keep some for signatures. */
+	if (free_slots(p) < PEER_SLOTS / 2)
+		return 0;
+	job = stg_queue_pop(p->run->queue);
+	if (!job)
+		return 0;
+	peer_hold(p, job);
+	if (job->kind == STG_JOB_ITEMS) {
+		/* An empty job makes an empty directory. */
+		if (!job->n) {
+			int r = peer_enter(p, job->path, true, e);
+
+			peer_item_done(p, job, NULL);
+			return r < 0 ? r : 1;
+		}
+		peer_make_ready(p, job);
+		return 1;
+	}
+	at = peer_slot_new(p, SLOT_COMPARE, e);
+	if (at < 0)
+		return at;
+	p->slots[at].job = job;
+	/* It is made now, so that what is below it finds it; the listing may well be empty. */
+	if (!job->only_list && peer_enter(p, job->path, true, e) < 0)
+		return no_memory(e);
+	if (tp_put_path(&p->out, TP_LIST, 0, (uint16_t)at, job->path) < 0)
+		return no_memory(e);
+	return 1;
+}
+
+int peer_generate(struct peer *p, struct err *e)
+{
+	struct stg_job *job;
+	int r;
+
+	if (p->file.active) {
+		r = step_file(p, e);
+		return r < 0 ? r : 1;
+	}
+	if (p->sent - p->acked >= PEER_FLIGHTS_MAX)
+		return 0;
+	for (size_t i = 0; i < PEER_SLOTS; i++) {
+		if (p->slots[i].kind != SLOT_SIG_READY)
+			continue;
+		r = peer_begin_delta(p, &p->slots[i], e);
+		return r < 0 ? r : 1;
+	}
+	job = p->ready_first;
+	/* The removal of a tree needs a slot for its listing. */
+	if (job && job->items[job->at].op == STG_OP_REMOVE && free_slots(p) < 4)
+		return 0;
+	if (job) {
+		struct stg_item *item = &job->items[job->at++];
+
+		if (job->at == job->n) {
+			p->ready_first = job->next;
+			if (!p->ready_first)
+				p->ready_last = &p->ready_first;
+			job->next = NULL;
+		}
+		if (item->done)
+			return 1;
+		r = send_item(p, job, item, e);
+		return r < 0 ? r : 1;
+	}
+	return take_job(p, e);
+}
