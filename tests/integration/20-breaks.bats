@@ -1,0 +1,117 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# Killed drivers and killed receivers lose nothing, and what was acknowledged is not sent again.
+
+load lib
+
+TREE_MIB=48
+THROTTLE=(--bwlimit 8M --compress off --sessions 2)
+
+@test "kill -9 of the driver in mid-full: the next full goes on" {
+	local total sent
+
+	big_tree "$SRC" $TREE_MIB
+	total=$((TREE_MIB << 20))
+	start_stager full "${THROTTLE[@]}"
+	wait_until 60 progressed $((total * 2 / 5))
+	kill -9 "$JOB"
+	join_stager
+	[ "$status" -eq 137 ]
+	wait_until 20 no_receivers
+
+	sync_ok full --compress off
+	assert_same "$SRC" "$DST"
+	[ "$(stat_of last entries_acked_before)" -gt 0 ]
+	sent=$(wire_bytes)
+	[ "$sent" -lt $((total * 85 / 100)) ] || fail "$sent of $total bytes were sent again"
+}
+
+@test "no half-written file carries a final name after kill -9" {
+	local f
+
+	big_tree "$SRC" 8
+	head -c 24M /dev/urandom >"$SRC/one-big"
+	start_stager full "${THROTTLE[@]}"
+	wait_until 60 progressed $((4 << 20))
+	kill -9 "$JOB"
+	join_stager
+	wait_until 20 no_receivers
+	while IFS= read -r f; do
+		cmp "$SRC/$f" "$DST/$f"
+	done < <(cd "$DST" && find . -path ./.stager -prune -o -type f -printf '%P\n' |
+		grep -E '^(m[0-9]+|small/s[0-9]+|one-big)$')
+}
+
+@test "kill -9 of the receivers, resume mode auto: it reconnects and finishes" {
+	local round p
+
+	big_tree "$SRC" $TREE_MIB
+	start_stager full --resume-mode auto "${THROTTLE[@]}"
+	for round in 1 2 3; do
+		wait_until 60 progressed $((round * 8 << 20))
+		wait_until 30 have_receivers
+		for p in $(receivers); do
+			kill -9 "$p" || true
+		done
+	done
+	join_stager
+	[ "$status" -eq 0 ] || fail "ended with $status" "$output"
+	assert_same "$SRC" "$DST"
+	[ "$(stat_of last reconnects)" -gt 0 ]
+}
+
+@test "kill -9 of the receivers, resume mode manual: exit 30, the next call finishes" {
+	local p
+
+	big_tree "$SRC" $TREE_MIB
+	start_stager full --resume-mode manual "${THROTTLE[@]}"
+	wait_until 60 progressed $((12 << 20))
+	for p in $(receivers); do
+		kill -9 "$p" || true
+	done
+	join_stager
+	[ "$status" -eq 30 ] || fail "ended with $status" "$output"
+	sync_ok full --resume-mode manual
+	assert_same "$SRC" "$DST"
+	[ "$(stat_of last entries_acked_before)" -gt 0 ]
+}
+
+@test "SIGTERM ends a run with exit 20 and a valid report" {
+	big_tree "$SRC" $TREE_MIB
+	start_stager full "${THROTTLE[@]}"
+	wait_until 60 progressed $((4 << 20))
+	kill -TERM "$JOB"
+	join_stager
+	[ "$status" -eq 20 ] || fail "ended with $status" "$output"
+	query "$REPORT" 'j["state"]'
+	wait_until 20 no_receivers
+	sync_ok full
+	assert_same "$SRC" "$DST"
+}
+
+@test "kill -9 in an incremental: a second one finishes it" {
+	big_tree "$SRC" 8
+	sync_ok full
+	big_tree "$SRC" 24
+	rm -r "$SRC/small"
+	start_stager incremental "${THROTTLE[@]}"
+	wait_until 60 progressed $((4 << 20))
+	kill -9 "$JOB"
+	join_stager
+	wait_until 20 no_receivers
+	sync_ok incremental
+	assert_same "$SRC" "$DST"
+}
+
+@test "the target losing what a killed full had sent is put right" {
+	big_tree "$SRC" 16
+	start_stager full "${THROTTLE[@]}"
+	wait_until 60 progressed $((8 << 20))
+	kill -9 "$JOB"
+	join_stager
+	wait_until 20 no_receivers
+	sync_ok full
+	rm -rf "${DST:?}/m1" "$DST/small"
+	sync_ok full
+	assert_same "$SRC" "$DST"
+}
