@@ -74,7 +74,7 @@ static const char *quote(char out[TEXT_NAME_MAX], struct bytes v)
 	return v.n ? text_name(out, bytes_of(v.p, MIN(v.n, (size_t)300))) : "nothing";
 }
 
-/* ---- what the target is ---------------------------------------------------------------- */
+/* ---- what the target is ---- */
 
 static void probe_line(struct probe *p, struct bytes line)
 {
@@ -145,7 +145,7 @@ static int probe_target(struct tp_session *s, const struct receiver *rcv, struct
 	return probe_parse(s, buf_view(&out), buf_view(&errout), status, p, e);
 }
 
-/* ---- may it run there? -------------------------------------------------------------------- */
+/* ---- may it run there? ---- */
 
 static const struct {
 	const char *machine; /* uname -m begins so */
@@ -215,7 +215,7 @@ static int check_target(struct tp_session *s, const struct tp_receiver_opts *o,
 	return 0;
 }
 
-/* ---- putting it there ------------------------------------------------------------------------ */
+/* ---- putting it there ---- */
 
 /* Through a shell: for servers without SFTP, and for a reason that SFTP 3 cannot tell. */
 static int upload_by_shell(struct tp_session *s, const struct receiver *rcv, struct err *e)
@@ -357,7 +357,7 @@ static int check_theirs(struct tp_session *s, const struct tp_receiver_opts *o,
 	return try_start(s, rcv, e);
 }
 
-/* ---- the whole ----------------------------------------------------------------------------------- */
+/* ---- the whole ---- */
 
 static int put_command(const struct receiver *rcv, bool with_hash, struct buf *out)
 {
@@ -400,7 +400,7 @@ static int receiver_load(const struct tp_receiver_opts *o, struct receiver *rcv,
 }
 
 int tp_install_receiver(struct tp_session *s, const struct tp_receiver_opts *o,
-			struct buf *ret_command, struct err *e)
+			struct buf *ret_command, bool *ret_self_checking, struct err *e)
 {
 	_cleanup_(receiver_fini) struct receiver rcv = { 0 };
 	struct probe p = { 0 };
@@ -418,6 +418,8 @@ int tp_install_receiver(struct tp_session *s, const struct tp_receiver_opts *o,
 		return r;
 	if (put_command(&rcv, p.has_sha256sum, ret_command) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
+	if (ret_self_checking)
+		*ret_self_checking = p.has_sha256sum;
 	return 0;
 }
 

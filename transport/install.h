@@ -7,6 +7,8 @@
  * It lives in ~/.cache/stager of the login user under a name that carries its version and
  * hash, so that different drivers do not get in each other's way.
  */
+#include <stdbool.h>
+
 #include "common/buf.h"
 #include "common/bytes.h"
 #include "common/error.h"
@@ -26,15 +28,16 @@ struct tp_receiver_opts {
 /*
  * Make sure that the exact receiver is on the target, and append the command that checks its
  * SHA-256 and starts it.  The command works under any login shell.  A target without
- * sha256sum is checked here, by reading the program back, so call this before every start:
- * where nothing is to be done it costs one short command.  With remote_path nothing is sent:
- * the program there must run, and its hash is held from here on.
+ * sha256sum is checked here, by reading the program back: then *ret_self_checking (NULL: not
+ * wanted) is false, and this must be called before every start.  With remote_path nothing is
+ * sent: the program there must run, and its hash is held from here on.
  *
  * -ERR_SSH: the target cannot run it, with the reason and the way out; else as for
  * tp_session_run() and for reading local_path.
  */
 int tp_install_receiver(struct tp_session *s, const struct tp_receiver_opts *o,
-			struct buf *ret_command, struct err *e) _must_check_;
+			struct buf *ret_command, bool *ret_self_checking, struct err *e)
+	_must_check_;
 
 /* Remove every receiver of ours, and the directory when it is empty then.  0 or negative. */
 int tp_remove_receiver(struct tp_session *s, struct err *e) _must_check_;

@@ -100,7 +100,7 @@ struct tp_session {
 	char methods[256];
 };
 
-/* ---- the socket -------------------------------------------------------------------- */
+/* ---- the socket ---- */
 
 static int outq_flush(struct tp_session *s)
 {
@@ -278,7 +278,7 @@ static int ssh_fail(struct tp_session *s, ssize_t rc, int otherwise, const char 
 		       ssh_why(s));
 }
 
-/* ---- opening: methods and the handshake ---------------------------------------------- */
+/* ---- opening: methods and the handshake ---- */
 
 /* Written under pthread_once() alone: libssh2 wants exactly one initialisation a process. */
 static struct {
@@ -490,7 +490,7 @@ static int handshake(struct tp_session *s, int64_t until, struct err *e)
 	return 0;
 }
 
-/* ---- opening: the host key ------------------------------------------------------------- */
+/* ---- opening: the host key ---- */
 
 /* Make the directories that path lies in, closed to others; the open after it tells failures. */
 static void make_parents(const char *path)
@@ -600,7 +600,7 @@ static int verify_host_key(struct tp_session *s, const struct tp_session_opts *o
 	return 0;
 }
 
-/* ---- opening: the login ------------------------------------------------------------------ */
+/* ---- opening: the login ---- */
 
 struct login {
 	const char *user;
@@ -861,7 +861,7 @@ out:
 	return r;
 }
 
-/* ---- opening: all of it --------------------------------------------------------------- */
+/* ---- opening: all of it ---- */
 
 static int session_user(const struct tp_session_opts *o, char *out, size_t size, struct err *e)
 {
@@ -978,7 +978,7 @@ void tp_session_wire_bytes(const struct tp_session *s, uint64_t *ret_read, uint6
 	*ret_written = s->link.bytes_written;
 }
 
-/* ---- channels --------------------------------------------------------------------------- */
+/* ---- channels ---- */
 
 static int channel_open(struct tp_session *s, const char *command, LIBSSH2_CHANNEL **ret,
 			struct err *e)
@@ -1330,7 +1330,7 @@ int tp_session_exec(struct tp_session *s, const char *command, struct tp_link **
 	return 0;
 }
 
-/* ---- short commands ----------------------------------------------------------------------- */
+/* ---- short commands ---- */
 
 struct run {
 	LIBSSH2_CHANNEL *c;
@@ -1433,7 +1433,7 @@ int tp_session_run(struct tp_session *s, const char *command, struct bytes input
 	return r;
 }
 
-/* ---- files ---------------------------------------------------------------------------------- */
+/* ---- files ---- */
 
 /* libssh2 does not notice when the subsystem ends at once, so this wait has a bound of its own. */
 static int sftp_start(struct tp_session *s, struct err *e)
@@ -1599,7 +1599,7 @@ int tp_session_get(struct tp_session *s, const char *path, size_t max, struct bu
 	return r;
 }
 
-/* ---- the end ---------------------------------------------------------------------------------- */
+/* ---- the end ---- */
 
 void tp_session_close(struct tp_session *s)
 {

@@ -41,6 +41,7 @@ struct conv {
 	struct tp_pack *pack;
 	struct buf wire, in, out, packed; /* read, unpacked, frames to send, to write */
 	uint64_t done, acked; /* completions; done counts the one at work too */
+	bool completing;      /* there is one at work */
 	int64_t heard_ns, idle_ns;
 	bool bye;
 	int abort_code;       /* enum tp_abort, when a function has failed */
@@ -110,11 +111,11 @@ static void on_calm(void *arg)
 	struct conv *c = arg;
 	struct err e = { 0 };
 
-	/* The completion at work is not done yet. */
-	c->done--;
+	/* A completion at work is not done yet. */
+	c->done -= c->completing;
 	if (flush(c, &e) < 0)
 		c->bye = true;
-	c->done++;
+	c->done += c->completing;
 }
 
 static const struct rcv_hooks hooks = { .warn = on_warn, .calm = on_calm };
@@ -486,8 +487,10 @@ static int handle(struct conv *c, const struct tp_frame *f, struct err *e)
 	if (f->flags & ~table[f->type].flags || f->slot >= TP_SLOT_MAX)
 		return malformed(c, e, "a frame with unknown flags, or a slot that is too high");
 	c->abort_code = 0;
-	c->done += (uint64_t)tp_is_completion(f->type);
+	c->completing = tp_is_completion(f->type);
+	c->done += c->completing;
 	r = table[f->type].handle(c, f, e);
+	c->completing = false;
 	if (r == 0 && c->abort_code)
 		return no_memory(c, e);
 	if (r == 0 && c->done - c->acked >= TP_ACK_EVERY)
@@ -702,6 +705,13 @@ static int agree(struct conv *c, const struct tp_hello *hello, struct err *e)
 static int take_root(struct conv *c, const struct tp_hello *hello, struct err *e)
 {
 	int r = rcv_root_take(hello->root, hello->flags, &c->root, e);
+
+	/* The first session speaks for its run; the others come after it. */
+	if (r == 0 && hello->session == 0) {
+		r = rcv_root_lock(&c->root, e);
+		if (r == -EBUSY)
+			return aborts(c, TP_ABORT_BUSY, r);
+	}
 
 	if (r == 0 && c->o->confine)
 		r = rcv_root_confine(&c->root, e);

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
+#include <time.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -17,6 +19,8 @@
 #include "transport/protocol.h"
 
 #define BOOT_ID_TEXT_MAX 64
+#define LOCK_TRIES_PER_S 10
+#define LOCK_TRIES       (5 * LOCK_TRIES_PER_S)
 
 /* Landlock by number: build hosts have older headers than the kernels that this runs on. */
 #ifndef SYS_landlock_create_ruleset
@@ -207,6 +211,19 @@ int rcv_root_take(struct bytes path, uint32_t flags, struct rcv_root *ret, struc
 	root.super = has_cap(CAP_DAC_OVERRIDE);
 	read_boot_id(root.boot_id);
 	*ret = root;
+	return 0;
+}
+
+int rcv_root_lock(const struct rcv_root *root, struct err *e)
+{
+	for (int i = 0; flock(root->fd, LOCK_EX | LOCK_NB) < 0; i++) {
+		if (errno != EWOULDBLOCK)
+			return 0; /* a file system without locks */
+		if (i == LOCK_TRIES)
+			return err_set(e, -EBUSY, "another run is writing to this target root: "
+				       "wait for its end");
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000000 / LOCK_TRIES_PER_S }, NULL);
+	}
 	return 0;
 }
 

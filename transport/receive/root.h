@@ -28,6 +28,13 @@ int rcv_root_take(struct bytes path, uint32_t flags, struct rcv_root *ret, struc
 void rcv_root_drop(struct rcv_root *root);
 
 /*
+ * Lock the root for one run until this process ends: two of them would undo each other's
+ * work.  The receiver of a connection that has just broken gets a few seconds to notice.
+ * -EBUSY: it is locked.
+ */
+int rcv_root_lock(const struct rcv_root *root, struct err *e) _must_check_;
+
+/*
  * For good: chroot() where we may, Landlock where the kernel has it, no capability but those
  * that a sync needs, no way to get more.
  */
