@@ -701,6 +701,9 @@ int stg_catalog_mark_dirty(struct stg_catalog *c, uint64_t parent, struct bytes 
 	if (r < 0)
 		return r;
 	r = get_entry(c, parent, name, &row, e);
+	/* What it takes the place of was perhaps one of several names of an inode. */
+	if (r > 0 && !stg_is_dir(&row.st) && row.st.nlink > 1)
+		r = del_named(c, Q_DEL_LINK, parent, name, e);
 	if (r == 0 || (r > 0 && !stg_is_dir(&row.st)))
 		row = (struct stg_row){ .st = { .mode = S_IFDIR } };
 	if (r >= 0) {

@@ -142,6 +142,8 @@ static int run_hook(struct stg_migration *m, enum stg_report_step which, const c
 	if (r < 0 || !h.return_code)
 		return r;
 	end = h.output_tail;
+	while (end.n && (end.p[end.n - 1] == '\n' || end.p[end.n - 1] == '\r'))
+		end.n--;
 	if (end.n > 200)
 		end = bytes_of(end.p + end.n - 200, 200);
 	return err_set(e, -ERR_HOOK, "%s failed with status %d%s: %s", step, h.return_code,
@@ -294,6 +296,18 @@ static void print_status(const char *json, bool running)
 	       text_utc(size_b, strtoll(member(json, "updated_at", a, sizeof(a)), NULL, 10)));
 }
 
+/* The file as it is; but one whose writer was killed still says that it runs. */
+static void print_json(const char *json, bool running)
+{
+	static const char lie[] = "\"running\":true";
+	const char *at = running ? NULL : strstr(json, lie);
+
+	if (at)
+		printf("%.*s\"running\":false%s", (int)(at - json), json, at + sizeof(lie) - 1);
+	else
+		printf("%s", json);
+}
+
 static int finish(int r, const struct err *e)
 {
 	if (r < 0)
@@ -319,16 +333,10 @@ int stg_command_status(struct stg_options *o, struct err *e)
 	json = buf_cstr(&status);
 	if (!json)
 		return finish(err_set(e, -ENOMEM, "out of memory"), e);
-	if (o->json) {
-		/* The file as it is, and whether its writer still lives. */
-		struct bytes b = bytes_str(json);
-
-		while (b.n && (b.p[b.n - 1] == '\n' || b.p[b.n - 1] == '}'))
-			b.n--;
-		printf("%.*s,\"running\":%s}\n", (int)b.n, json, is_running(fd) ? "true" : "false");
-	} else {
+	if (o->json)
+		print_json(json, is_running(fd));
+	else
 		print_status(json, is_running(fd));
-	}
 	return 0;
 }
 

@@ -20,7 +20,7 @@ void stg_stat_from_statx(const struct statx *stx, struct stg_stat *ret)
 		.ino = stx->stx_ino,
 		.dev = (uint64_t)stx->stx_dev_major << 32 | stx->stx_dev_minor,
 		.nlink = stx->stx_nlink,
-		.bytes_on_disk = stx->stx_blocks * 512,
+		.bytes_on_disk = S_ISREG(stx->stx_mode) ? stx->stx_blocks * 512 : 0,
 	};
 	if (S_ISCHR(stx->stx_mode) || S_ISBLK(stx->stx_mode))
 		ret->rdev = (uint64_t)stx->stx_rdev_major << 32 | stx->stx_rdev_minor;
@@ -67,6 +67,7 @@ void stg_row_pack(uint8_t out[STG_ROW_BYTES], const struct stg_row *row)
 	out[88] = row->state;
 	memcpy(out + 89, row->hash.b, sizeof(row->hash.b));
 	le32_put(out + 105, st->nlink);
+	le64_put(out + 109, st->bytes_on_disk);
 }
 
 int stg_row_unpack(const void *p, size_t n, struct stg_row *ret)
@@ -90,6 +91,7 @@ int stg_row_unpack(const void *p, size_t n, struct stg_row *ret)
 			.dev = le64_get(in + 56),
 			.rdev = le64_get(in + 64),
 			.nlink = le32_get(in + 105),
+			.bytes_on_disk = le64_get(in + 109),
 		},
 		.child = le64_get(in + 72),
 		.phase = le32_get(in + 80),
@@ -106,4 +108,11 @@ bool stg_stat_same(const struct stg_stat *a, const struct stg_stat *b)
 	       a->flags == b->flags && a->size == b->size && a->mtime_s == b->mtime_s &&
 	       a->mtime_ns == b->mtime_ns && a->ctime_s == b->ctime_s &&
 	       a->ctime_ns == b->ctime_ns && a->ino == b->ino && a->rdev == b->rdev;
+}
+
+bool stg_stat_holes_differ(const struct stg_stat *a, const struct stg_stat *b)
+{
+	/* File systems keep more blocks than a file needs for a while; that is no hole. */
+	return (a->bytes_on_disk < a->size || b->bytes_on_disk < b->size) &&
+	       a->bytes_on_disk != b->bytes_on_disk;
 }

@@ -23,7 +23,7 @@ struct stg_stat {
 	uint64_t dev;     /* major << 32 | minor of the file system */
 	uint64_t rdev;    /* the same of a device node */
 	uint32_t nlink;   /* not compared: ctime tells of its changes */
-	uint64_t bytes_on_disk; /* not kept: only tells whether there may be holes */
+	uint64_t bytes_on_disk; /* of regular files: less than size, and there may be holes */
 };
 
 void stg_stat_from_statx(const struct statx *stx, struct stg_stat *ret);
@@ -56,13 +56,16 @@ struct stg_row {
 };
 
 /* The catalog's form of a row: fixed size, little-endian. */
-#define STG_ROW_BYTES 109
+#define STG_ROW_BYTES 117
 void stg_row_pack(uint8_t out[STG_ROW_BYTES], const struct stg_row *row);
 /* 0, or -EBADMSG when n is not the size of a row. */
 int stg_row_unpack(const void *p, size_t n, struct stg_row *ret) _must_check_;
 
 /* The same in all that a sync preserves, and the same inode at the same ctime. */
 bool stg_stat_same(const struct stg_stat *a, const struct stg_stat *b);
+
+/* A regular file got or lost holes, or may have: its content cannot tell. */
+bool stg_stat_holes_differ(const struct stg_stat *a, const struct stg_stat *b);
 
 /*
  * Nothing can have happened to the entry since the target acknowledged row: everything is

@@ -12,6 +12,7 @@
 
 /* Grace between asking the group to end and killing it. */
 #define KILL_AFTER_NS (5 * 1000000000LL)
+#define READS_MAX     256
 
 static int spawn_shell(const char *command, int out, pid_t *ret)
 {
@@ -40,28 +41,33 @@ static int spawn_shell(const char *command, int out, pid_t *ret)
 	return -r;
 }
 
-/* Read what is there; keep the end of it.  false: the output is closed. */
+/*
+ * Read what is there; keep the end of it.  No more at once than a pipe holds, so that one who
+ * writes without end does not keep us here.  false: the output is closed.
+ */
 static bool read_output(int fd, struct buf *output)
 {
 	uint8_t piece[4096];
-	ssize_t n;
+	ssize_t n = 0;
 
-	while ((n = read(fd, piece, sizeof(piece))) > 0) {
+	for (int i = 0; i < READS_MAX && (n = read(fd, piece, sizeof(piece))) > 0; i++) {
 		/* Out of memory loses output of the command and nothing else. */
 		if (buf_put(output, piece, (size_t)n) == 0 && buf_len(output) > STG_HOOK_TAIL_MAX)
 			buf_consume(output, buf_len(output) - STG_HOOK_TAIL_MAX);
 	}
-	return n < 0 && (errno == EAGAIN || errno == EINTR);
+	return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
 }
 
 /* Wait for the shell, reading its output meanwhile.  Its wait status. */
 static int wait_shell(pid_t pid, int fd, unsigned timeout_s, struct buf *output, bool *ret_late)
 {
 	int64_t until = clock_mono_ns() + timeout_s * 1000000000LL;
-	int status, sig = SIGTERM;
+	int status = 0, sig = SIGTERM;
+	siginfo_t ended = { 0 };
 	bool open = true;
 
-	while (waitpid(pid, &status, WNOHANG) == 0) {
+	/* It is not reaped yet: its number, which is the group's, must not be given again. */
+	while (waitid(P_PID, (id_t)pid, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && !ended.si_pid) {
 		struct pollfd pfd = { .fd = open ? fd : -1, .events = POLLIN };
 
 		poll(&pfd, 1, 50);
@@ -74,6 +80,11 @@ static int wait_shell(pid_t pid, int fd, unsigned timeout_s, struct buf *output,
 			until = clock_mono_ns() + KILL_AFTER_NS;
 		}
 	}
+	/* The shell may have gone at once when asked, and what it started has not. */
+	if (*ret_late)
+		kill(-pid, SIGKILL);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
 	if (open)
 		read_output(fd, output);
 	return status;

@@ -33,6 +33,7 @@ struct stg_item {
 	uint8_t tries;      /* how often it was sent already */
 	bool after_removal; /* the delete plan has been carried out */
 	bool done;          /* nothing is left to do for it */
+	bool whole;         /* a delta of it was of no use */
 	bool has_old;       /* the catalog has a row; the old_ fields are of it */
 	bool old_hashed;
 	uint32_t old_nlink;

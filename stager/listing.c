@@ -174,10 +174,10 @@ static int end_compare(struct peer *p, struct slot *s, struct err *e)
 struct level {
 	size_t path_n; /* of the directory, in the path */
 	bool kept;     /* something in it stays */
+	struct stg_filter_dir *filter;
 };
 
 struct stg_removing {
-	struct stg_filter_dir *filter; /* of the directory that the tree is in; borrowed */
 	struct buf path;               /* of the directory that the listing is in */
 	struct level *levels;
 	size_t n, cap;
@@ -192,12 +192,19 @@ void stg_removing_free(struct stg_removing *m)
 		return;
 	buf_fini(&m->path);
 	buf_fini(&m->last);
+	for (size_t i = 0; i < m->n; i++)
+		stg_filter_dir_unref(m->levels[i].filter);
 	free(m->levels);
 	free(m);
 }
 
-static int push_level(struct stg_removing *m, struct err *e)
+/* The listing goes into the directory at m->path, which only the target has. */
+static int push_level(struct peer *p, struct stg_removing *m, struct stg_filter_dir *parent,
+		      struct err *e)
 {
+	struct stg_filter_dir *node;
+	int r;
+
 	if (m->n == m->cap) {
 		size_t cap = m->cap ? m->cap * 2 : 16;
 		struct level *v = reallocarray(m->levels, cap, sizeof(*v));
@@ -207,30 +214,33 @@ static int push_level(struct stg_removing *m, struct err *e)
 		m->levels = v;
 		m->cap = cap;
 	}
-	m->levels[m->n++] = (struct level){ .path_n = m->path.n };
-	return 0;
+	r = stg_filter_enter(p->run->filter, parent, -1, buf_view(&m->path), &node, e);
+	if (r == 0)
+		m->levels[m->n++] = (struct level){ .path_n = m->path.n, .filter = node };
+	return r;
 }
 
 int peer_begin_removal(struct peer *p, struct stg_job *job, struct stg_item *item,
 		       struct err *e)
 {
 	struct stg_removing *m = calloc(1, sizeof(*m));
+	struct stg_filter_dir *parent;
 	struct slot *s;
 	int at, r;
 
 	if (!m)
 		return err_set(e, -ENOMEM, "remove: out of memory");
+	pthread_mutex_lock(&p->run->lock);
+	parent = p->run->filters[item->filter];
+	pthread_mutex_unlock(&p->run->lock);
 	r = stg_path_join(&m->path, item->path, item->name);
 	if (r == 0)
-		r = push_level(m, e);
+		r = push_level(p, m, parent, e);
 	at = r == 0 ? peer_slot_new(p, SLOT_REMOVE, e) : r;
 	if (at < 0) {
 		stg_removing_free(m);
 		return at;
 	}
-	pthread_mutex_lock(&p->run->lock);
-	m->filter = p->run->filters[item->filter];
-	pthread_mutex_unlock(&p->run->lock);
 	s = &p->slots[at];
 	s->job = job;
 	s->item = item;
@@ -271,7 +281,7 @@ static int remove_entry(struct peer *p, struct stg_removing *m, const struct tp_
 	    stg_path_join(&p->path, buf_view(&m->path), t->name) < 0)
 		return err_set(e, -ENOMEM, "remove: out of memory");
 	if (!keep)
-		keep = protected(m->filter, buf_view(&p->path), is_dir, true);
+		keep = protected(m->levels[m->n - 1].filter, buf_view(&p->path), is_dir, true);
 	m->last_kept = keep;
 	if (keep) {
 		keep_level(p, m);
@@ -282,7 +292,7 @@ static int remove_entry(struct peer *p, struct stg_removing *m, const struct tp_
 }
 
 /* The next ENTER goes into the directory that was listed last. */
-static int enter_dir(struct stg_removing *m, struct err *e)
+static int enter_dir(struct peer *p, struct stg_removing *m, struct err *e)
 {
 	if (m->skip || m->last_kept) {
 		m->skip++;
@@ -291,7 +301,7 @@ static int enter_dir(struct stg_removing *m, struct err *e)
 	if ((m->path.n && buf_put_u8(&m->path, '/') < 0) ||
 	    buf_put_bytes(&m->path, buf_view(&m->last)) < 0)
 		return err_set(e, -ENOMEM, "remove: out of memory");
-	return push_level(m, e);
+	return push_level(p, m, m->levels[m->n - 1].filter, e);
 }
 
 /* path without its last component, and that component. */
@@ -311,6 +321,7 @@ static int leave_dir(struct peer *p, struct stg_removing *m, const struct flight
 	struct bytes dir, name;
 	int r = 0;
 
+	stg_filter_dir_unref(level.filter);
 	split(buf_view(&m->path), &dir, &name);
 	if (level.kept && m->n)
 		m->levels[m->n - 1].kept = true;
@@ -330,7 +341,7 @@ static int remove_item(struct peer *p, struct stg_removing *m, const struct tp_i
 	case TP_ITEM_ENTRY:
 		return m->skip ? 0 : remove_entry(p, m, t, e);
 	case TP_ITEM_ENTER:
-		return enter_dir(m, e);
+		return enter_dir(p, m, e);
 	case TP_ITEM_LEAVE:
 		if (m->skip) {
 			/* What follows is no ENTER of the kept directory: an ENTRY comes first. */

@@ -236,9 +236,12 @@ static int target_id(struct stg_migration *m, struct buf *out, struct err *e)
 	return 0;
 }
 
-/* The catalog is about one source and one target; anything else would be nonsense, or worse. */
+/*
+ * The catalog is about one source and one target; anything else would be nonsense, or worse.
+ * keep: it is to be about this one from now on, if it is about none yet.
+ */
 static int check_identity(struct stg_migration *m, const char *key, const char *what,
-			  const char *now, struct err *e)
+			  const char *now, bool keep, struct err *e)
 {
 	_cleanup_(buf_fini) struct buf kept = BUF_INIT;
 	int r = stg_catalog_get(m->catalog, key, &kept, e);
@@ -246,7 +249,7 @@ static int check_identity(struct stg_migration *m, const char *key, const char *
 	if (r < 0)
 		return r;
 	if (!r)
-		return stg_catalog_set(m->catalog, key, now, e);
+		return keep ? stg_catalog_set(m->catalog, key, now, e) : 0;
 	if (!strcmp(buf_cstr(&kept), now))
 		return 0;
 	return err_set(e, -ERR_FORBIDDEN,
@@ -266,9 +269,9 @@ static int open_catalog(struct stg_migration *m, struct buf *source, struct buf 
 	if (r == 0)
 		r = target_id(m, target, e);
 	if (r == 0)
-		r = check_identity(m, "source_id", "source", buf_cstr(source), e);
+		r = check_identity(m, "source_id", "source", buf_cstr(source), true, e);
 	if (r == 0)
-		r = check_identity(m, "target_id", "target", buf_cstr(target), e);
+		r = check_identity(m, "target_id", "target", buf_cstr(target), true, e);
 	if (r == 0)
 		r = stg_catalog_get(m->catalog, "migration_id", id, e);
 	if (r != 0)
@@ -429,7 +432,9 @@ static int open_sync(struct stg_migration *m, struct err *e)
 /* plan looks at the catalog if there is one; it makes none. */
 static int open_plan(struct stg_migration *m, struct err *e)
 {
+	_cleanup_(buf_fini) struct buf source = BUF_INIT, target = BUF_INIT;
 	_cleanup_free_ char *path = NULL;
+	int r;
 
 	if (asprintf(&path, "%s/catalog.db", m->opt->state_dir) < 0) {
 		path = NULL;
@@ -437,7 +442,16 @@ static int open_plan(struct stg_migration *m, struct err *e)
 	}
 	if (access(path, R_OK | W_OK) < 0)
 		return 0;
-	return stg_catalog_open(m->opt->state_dir, &m->catalog, e);
+	r = stg_catalog_open(m->opt->state_dir, &m->catalog, e);
+	if (r == 0)
+		r = source_id(m, &source, e);
+	if (r == 0)
+		r = check_identity(m, "source_id", "source", buf_cstr(&source), false, e);
+	if (r == 0 && m->opt->target.host)
+		r = target_id(m, &target, e);
+	if (r == 0 && m->opt->target.host)
+		r = check_identity(m, "target_id", "target", buf_cstr(&target), false, e);
+	return r;
 }
 
 int stg_migration_open(struct stg_migration *m, const struct stg_options *opt,

@@ -16,6 +16,7 @@ struct stg_audit;
 struct stg_audit_field;
 struct stg_bwlimit;
 struct stg_catalog;
+struct stg_connector;
 struct stg_filter;
 struct stg_mounts;
 struct stg_options;
@@ -37,6 +38,7 @@ struct stg_migration {
 	struct stg_filter *filter;
 	struct stg_mounts *mounts;
 	struct stg_ssh *ssh;
+	struct stg_connector *connector; /* another way to the target; NULL: by SSH */
 	struct stg_bwlimit *bwlimit;
 	struct stg_report *report;
 	struct stg_audit *audit;

@@ -41,10 +41,26 @@ static void unescape(char *s)
 	*out = '\0';
 }
 
-static bool is_data(const char *dev, const char *root, const char *type)
+/* The sub-volume that btrfs names at the end of its options, or NULL. */
+static char *subvolume(char *options)
+{
+	char *at = options ? strstr(options, "subvol=") : NULL;
+
+	if (!at || (at != options && at[-1] != ','))
+		return NULL;
+	at += strlen("subvol=");
+	unescape(at);
+	return at;
+}
+
+static bool is_data(const char *dev, const char *root, const char *type, char *options)
 {
 	static const char *const own[] = { "btrfs", "zfs", "bcachefs" };
+	const char *subvol = subvolume(options);
 
+	/* A directory inside of a sub-volume: a bind mount. */
+	if (!strcmp(type, "btrfs") && subvol && strcmp(subvol, root) != 0)
+		return false;
 	/* These use anonymous devices and mount sub-volumes, whose root is not "/". */
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
 		if (!strcmp(type, own[i]))
@@ -72,19 +88,27 @@ static bool seen(const struct stg_mounts *m, const char *source)
 	return false;
 }
 
+/* A later mount hides the earlier ones, on the same point and below it. */
+static void hide(struct stg_mounts *m, const char *point)
+{
+	size_t kept = 0, rel;
+
+	for (size_t i = 0; i < m->n; i++) {
+		if (strcmp(m->v[i].path, point) != 0 && !is_below(m->v[i].path, point, &rel)) {
+			m->v[kept++] = m->v[i];
+			continue;
+		}
+		free(m->v[i].path);
+		free(m->v[i].source);
+	}
+	m->n = kept;
+}
+
 static int add(struct stg_mounts *m, struct mount one)
 {
 	struct mount *v;
 
-	/* A later mount on the same point hides the earlier one. */
-	for (size_t i = 0; i < m->n; i++) {
-		if (strcmp(m->v[i].path, one.path) != 0)
-			continue;
-		free(m->v[i].path);
-		free(m->v[i].source);
-		m->v[i] = one;
-		return 0;
-	}
+	hide(m, one.path);
 	if (m->n == m->cap) {
 		size_t cap = m->cap ? m->cap * 2 : 32;
 
@@ -105,7 +129,7 @@ static int add(struct stg_mounts *m, struct mount one)
 static int add_line(struct stg_mounts *m, char *line, const char *root,
 		    struct bytes root_source, struct buf *ret_root)
 {
-	char *field[5], *save = NULL, *type;
+	char *field[5], *save = NULL, *type, *options;
 	struct mount one = { 0 };
 	char *dash = strstr(line, " - ");
 	char *source = NULL;
@@ -115,6 +139,7 @@ static int add_line(struct stg_mounts *m, char *line, const char *root,
 		return 0;
 	*dash = '\0';
 	type = strtok_r(dash + 3, " ", &save);
+	options = strtok_r(NULL, " ", &save) ? strtok_r(NULL, " ", &save) : NULL;
 	save = NULL;
 	for (size_t i = 0; i < ARRAY_SIZE(field); i++) {
 		field[i] = strtok_r(i ? NULL : line, " ", &save);
@@ -137,12 +162,16 @@ static int add_line(struct stg_mounts *m, char *line, const char *root,
 		return r < 0 ? r : 0;
 	}
 	if (!is_below(field[4], root, &one.rel)) {
+		/* Not "/": a process keeps the root that it has, whatever is mounted over it. */
+		if (strcmp(root, "/") != 0 && strcmp(field[4], "/") != 0 &&
+		    (!strcmp(field[4], root) || is_below(root, field[4], &one.rel)))
+			hide(m, root);
 		free(source);
 		return 0;
 	}
 	one.source = source;
 	one.path = strdup(field[4]);
-	one.data = is_data(field[2], field[3], type) && !seen(m, source) &&
+	one.data = is_data(field[2], field[3], type, options) && !seen(m, source) &&
 		   !bytes_eq(bytes_str(source), root_source);
 	r = one.path ? add(m, one) : -ENOMEM;
 	if (r < 0) {

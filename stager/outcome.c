@@ -53,6 +53,7 @@ int peer_item_again(struct peer *p, struct stg_job *job, struct stg_item *item, 
 		return 0;
 	}
 	copy.op = op;
+	copy.whole |= op == STG_OP_SEND;
 	r = stg_job_new(STG_JOB_ITEMS, &again, e);
 	if (r < 0)
 		return r;

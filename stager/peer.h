@@ -95,7 +95,10 @@ struct peer {
 	struct buf out;      /* frames */
 	struct buf wire;     /* blocks */
 	struct buf in_wire, in;
-	bool magic, hello, ready, bye;
+	bool magic, hello, ready;
+	int wake_fd;  /* eventfd: the phase wants something (an epoch, the end) */
+	int epoll_fd; /* wake_fd, and the queue's descriptor while work is wanted */
+	bool watching; /* the queue's descriptor is in epoll_fd */
 	uint32_t features;
 	int64_t heard_ns, wrote_ns;
 	uint64_t sent, acked; /* completions, counted from 1 */

@@ -49,6 +49,8 @@ struct phase {
 	int64_t began_ns, deadline_ns; /* deadline 0: none */
 	int64_t epoch_ns;              /* when the last epoch was asked for */
 	uint32_t asked;                /* that epoch; 0: none is on its way */
+	const char *warning;           /* for the report; NULL: none */
+	bool woken;                    /* the sessions know that they are admitted */
 };
 
 static int no_memory(struct err *e)
@@ -91,6 +93,11 @@ static int tick(struct phase *ph, struct err *e)
 	pthread_mutex_unlock(&ph->run.lock);
 	if (r)
 		return r;
+	/* Sessions that were connected sooner than the first one may begin now. */
+	if (ph->senders && !ph->woken && atomic_load(&ph->run.admitted)) {
+		stg_senders_wake(ph->senders);
+		ph->woken = true;
+	}
 	if (ph->deadline_ns && clock_mono_ns() > ph->deadline_ns)
 		return err_set(e, -ERR_LOST, "the phase took longer than %u seconds "
 			       "(--phase-timeout): start it again to go on",
@@ -173,6 +180,7 @@ static int ask_epoch(struct phase *ph, struct err *e)
 		return r;
 	atomic_store(&ph->run.epoch, epoch + 1);
 	atomic_store(&ph->run.sync, epoch);
+	stg_senders_wake(ph->senders);
 	ph->asked = epoch;
 	ph->epoch_ns = clock_mono_ns();
 	return 0;
@@ -501,9 +509,11 @@ static int passes(struct phase *ph, struct err *e)
 		if (r < 0 || after == before)
 			return r;
 	}
-	if (cutover)
-		log_error("the source still changes after %d passes: stop what writes to it "
-			  "(cutover_stop_cmd) and run the cutover again", CUTOVER_PASSES);
+	if (cutover) {
+		ph->warning = "the source still changed in the last pass: stop what writes to it "
+			      "(cutover_stop_cmd) and run the cutover again";
+		log_error("%s", ph->warning);
+	}
 	return 0;
 }
 
@@ -542,11 +552,9 @@ static int begin_row(struct phase *ph, const char *name, struct err *e)
 	}
 	run->phase = (struct stg_phase_row){ .started_ns = clock_real_ns() };
 	snprintf(run->phase.name, sizeof(run->phase.name), "%s", name);
-	if (ph->kind == STG_PHASE_FULL) {
-		r = stg_catalog_forget_all(run->catalog, e);
-		if (r < 0)
-			return r;
-	}
+	/* A new full sync begins when its target has answered: until then the old one stands. */
+	if (ph->kind == STG_PHASE_FULL)
+		return 0;
 	return stg_catalog_put_phase(run->catalog, &run->phase, e);
 }
 
@@ -617,8 +625,12 @@ static int begin_target(struct phase *ph, struct err *e)
 		r = wait_for(ph, is_told, e);
 		if (r < 0)
 			return r;
-		if (!run->resumed)
+		if (!run->resumed) {
 			run->phase.fresh = (run->target.flags & TP_R_EMPTY) != 0;
+			r = stg_catalog_forget_all(run->catalog, e);
+			if (r < 0)
+				return r;
+		}
 		/* Directories that a broken-off run had begun are marked, and compared anyway. */
 		run->compare = !run->phase.fresh;
 		warn_losses(run);
@@ -650,7 +662,7 @@ static int init_run(struct stg_run *run, struct stg_migration *m, struct err *e)
 		.catalog = m->catalog,
 		.filter = m->filter,
 		.mounts = m->mounts,
-		.connector = m->ssh ? stg_ssh_connector(m->ssh) : NULL,
+		.connector = m->connector || !m->ssh ? m->connector : stg_ssh_connector(m->ssh),
 		.report = m->report,
 		.progress = m->progressing ? &m->progress : NULL,
 		.bwlimit = m->bwlimit,
@@ -733,7 +745,7 @@ static int run_phase(struct phase *ph, struct err *e)
 {
 	int r;
 
-	/* Compare against the target, or against the catalog: who has to know what first? */
+	ph->run.eager = ph->kind == STG_PHASE_FULL;
 	r = stg_senders_start(&ph->run, &ph->senders, e);
 	if (r == 0)
 		r = begin_target(ph, e);
@@ -780,6 +792,7 @@ static int end_report(struct phase *ph, int r, struct err *e)
 			     exit_code		     ? STG_RUN_PARTIAL :
 						       STG_RUN_SUCCEEDED,
 		.exit_code = exit_code,
+		.warning = ph->warning,
 		.output_tail = r < 0 ? bytes_str(e->text) : bytes_of(NULL, 0),
 	};
 	struct err save = { 0 };

@@ -430,7 +430,7 @@ static void write_status(struct stg_progress *p)
 
 	if (!dir || put_snapshot(p, &out) < 0)
 		return;
-	fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+	fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return;
 	if (io_write_all(fd, buf_view(&out).p, buf_len(&out)) < 0 ||

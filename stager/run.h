@@ -31,10 +31,10 @@ struct tp_link;
 /* How a session gets its connection: SSH in the product, a local process in tests. */
 struct stg_connector {
 	/*
-	 * Connect and start the receiver; *ret is the caller's to close.  index: of the session.
-	 * Blocks; called by several threads at once.
+	 * Connect and start the receiver; *ret is the caller's to close.  again: the session had
+	 * a connection that broke.  Blocks; called by several threads at once.
 	 */
-	int (*connect)(struct stg_connector *self, unsigned index, struct tp_link **ret,
+	int (*connect)(struct stg_connector *self, bool again, struct tp_link **ret,
 		       struct err *e);
 };
 
@@ -70,6 +70,7 @@ struct stg_run {
 	bool dry;          /* plan only: jobs are counted, no session runs */
 	int level;         /* zstd, see transport/stream.h */
 	unsigned sessions; /* at most */
+	bool eager;        /* open them all at once */
 	bool manual;       /* --resume-mode manual */
 	uint64_t id;       /* of the run, for HELLO */
 
@@ -101,6 +102,7 @@ struct stg_run {
 	uint32_t durable;
 
 	atomic_bool scanning;
+	atomic_bool admitted; /* the first session has the target's root for this run */
 };
 
 /* End the phase with this error (the first one counts) and wake everybody up. */

@@ -304,7 +304,8 @@ static void sort_found(struct walker *w)
 {
 	for (size_t i = 0; i < w->found_n; i++)
 		w->sorted[i] = &w->found[i];
-	qsort_r(w->sorted, w->found_n, sizeof(struct found *), by_name, w);
+	if (w->found_n)
+		qsort_r(w->sorted, w->found_n, sizeof(struct found *), by_name, w);
 }
 
 /* --- jobs --- */
@@ -413,7 +414,8 @@ static enum stg_op choose_op(const struct stg_stat *st, const struct stg_row *ro
 		return STG_OP_KEEP;
 	if (!stg_is_reg(st) || !stg_is_reg(&row->st))
 		return STG_OP_SEND;
-	if (row->st.size == st->size && (row->state & STG_ROW_HASHED))
+	if (row->st.size == st->size && (row->state & STG_ROW_HASHED) &&
+	    !stg_stat_holes_differ(&row->st, st))
 		return STG_OP_TOUCH;
 	return STG_OP_UPDATE;
 }

@@ -6,6 +6,8 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <time.h>
 
 #include "common/io.h"
@@ -88,14 +90,15 @@ static int on_ready(struct peer *p, const struct tp_frame *f, struct err *e)
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&run->lock);
-	if (!run->told) {
+	if (!p->index && !run->told) {
 		run->told = true;
+		atomic_store(&run->admitted, true);
 		run->target.flags = m.flags;
 		memcpy(run->target.boot_id, m.boot_id, sizeof(run->target.boot_id));
 		run->target.uid = m.uid;
 		run->target.free_bytes = m.free_bytes;
 		run->target.free_inodes = m.free_inodes;
-	} else if (memcmp(run->target.boot_id, m.boot_id, sizeof(m.boot_id)) != 0) {
+	} else if (run->told && memcmp(run->target.boot_id, m.boot_id, sizeof(m.boot_id)) != 0) {
 		r = err_set(e, -ERR_LOST,
 			    "the target was restarted during the phase: start it again, what had "
 			    "reached its disk is kept");
@@ -360,16 +363,28 @@ static int produce(struct peer *p, struct err *e)
 
 static int wait_link(struct peer *p, struct err *e)
 {
-	bool want_work = p->ready && !p->file.active && p->sent - p->acked < PEER_FLIGHTS_MAX &&
+	bool admitted = atomic_load(&p->run->admitted);
+	bool want_work = p->ready && admitted && !p->file.active && p->sent - p->acked < PEER_FLIGHTS_MAX &&
 			 buf_len(&p->out) + buf_len(&p->wire) < PEER_OUT_BYTES && !p->ready_first;
 	int pause_ms = stg_bwlimit_pause_ms(p->run->bwlimit, buf_len(&p->wire));
+	struct epoll_event ev = { .events = EPOLLIN };
+	uint64_t woken;
 	int r;
 
-	/* An urgent stop must be seen soon, too; the queue's descriptor tells of it. */
-	r = p->link->ops->wait(p->link, buf_len(&p->wire) && !pause_ms,
-			       want_work ? stg_queue_fd(p->run->queue) : -1,
+	if (want_work != p->watching) {
+		if (epoll_ctl(p->epoll_fd, want_work ? EPOLL_CTL_ADD : EPOLL_CTL_DEL,
+			      stg_queue_fd(p->run->queue), &ev) < 0)
+			return err_sys(e, "session thread: epoll_ctl");
+		p->watching = want_work;
+	}
+	r = p->link->ops->wait(p->link, buf_len(&p->wire) && !pause_ms, p->epoll_fd,
 			       pause_ms ? pause_ms : 200);
-	return r < 0 ? link_error(p, r, e) : 0;
+	if (r < 0)
+		return link_error(p, r, e);
+	/* Nothing to read is as good: what woke us is looked at in any case. */
+	if (read(p->wake_fd, &woken, sizeof(woken)) < 0 && errno != EAGAIN)
+		return err_sys(e, "session thread: eventfd");
+	return 0;
 }
 
 /* One connection, from its HELLO to its end.  0: the work is done. */
@@ -386,7 +401,7 @@ static int converse(struct peer *p, struct stg_senders *s, struct err *e)
 		if (r < 0)
 			return r;
 		busy |= r;
-		if (p->ready) {
+		if (p->ready && atomic_load(&p->run->admitted)) {
 			r = produce(p, e);
 			if (r < 0)
 				return r;
@@ -442,7 +457,8 @@ static int say_hello(struct peer *p, struct err *e)
 
 static int open_connection(struct peer *p, struct err *e)
 {
-	int r = p->run->connector->connect(p->run->connector, p->index, &p->link, e);
+	int r = p->run->connector->connect(p->run->connector, p->stats.reconnects > 0,
+						   &p->link, e);
 
 	if (r < 0)
 		return r;
@@ -509,7 +525,7 @@ static void close_connection(struct peer *p)
 static bool is_transient(int code)
 {
 	return code == -ERR_LOST || code == -ERR_CONNECT || code == -ERR_CONNECT_TIMEOUT ||
-	       code == -ECONNRESET || code == -EPIPE || code == -ETIMEDOUT;
+	       code == -ERR_LOCKED || code == -ECONNRESET || code == -EPIPE || code == -ETIMEDOUT;
 }
 
 /* Wait before the next attempt: 1, 2, 4 ... seconds, half of it by chance. */
@@ -546,6 +562,9 @@ static int serve(struct peer *p, struct stg_senders *s, struct err *e)
 			return -ENOMEM;
 		if (r == -ERR_CANCELLED)
 			return r;
+		/* A receiver of our own that has not noticed yet may hold the root. */
+		if (r == -ERR_LOCKED && !was_ready)
+			return r;
 		/* What never worked will not work by waiting, unless another session does. */
 		if (!is_transient(r) || p->run->manual || (!was_ready && p->index == 0))
 			return r;
@@ -563,10 +582,13 @@ static int serve(struct peer *p, struct stg_senders *s, struct err *e)
 	}
 }
 
-/* The first session is always there; another one waits until there is work for it. */
+/*
+ * The first session is always there, and in a full sync all of them will be needed; else a
+ * further one waits until there is work for it.
+ */
 static bool wait_for_work(struct peer *p, struct stg_senders *s)
 {
-	while (p->index) {
+	while (p->index && !p->run->eager) {
 		if (stg_queue_stopped(p->run->queue) || atomic_load(&s->ending))
 			return false;
 		if (stg_queue_waiting(p->run->queue) >= (size_t)p->index * JOBS_PER_SESSION)
@@ -609,6 +631,20 @@ static void peer_init(struct peer *p, struct stg_run *run, unsigned index)
 	p->ready_last = &p->ready_first;
 	p->source_fd = -1;
 	p->stats.index = index;
+	p->wake_fd = -1;
+	p->epoll_fd = -1;
+}
+
+static int peer_open_fds(struct peer *p, struct err *e)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+
+	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	p->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (p->wake_fd < 0 || p->epoll_fd < 0 ||
+	    epoll_ctl(p->epoll_fd, EPOLL_CTL_ADD, p->wake_fd, &ev) < 0)
+		return err_sys(e, "start session: epoll");
+	return 0;
 }
 
 static void peer_fini(struct peer *p)
@@ -623,8 +659,12 @@ static void peer_fini(struct peer *p)
 	buf_fini(&p->source_path);
 	free(p->flights);
 	free(p->scratch);
-	if (p->source_fd >= 0)
-		close(p->source_fd);
+	for (size_t i = 0; i < 3; i++) {
+		int fd = (int[]){ p->source_fd, p->wake_fd, p->epoll_fd }[i];
+
+		if (fd >= 0)
+			close(fd);
+	}
 }
 
 static int start_thread(struct stg_senders *s, unsigned i, struct err *e)
@@ -662,9 +702,12 @@ int stg_senders_start(struct stg_run *run, struct stg_senders **ret, struct err 
 		return err_set(e, -ENOMEM, "start sessions: out of memory");
 	}
 	s->run = run;
-	for (unsigned i = 0; i < run->sessions && r == 0; i++) {
+	for (unsigned i = 0; i < run->sessions; i++)
 		peer_init(&s->peers[i], run, i);
-		r = start_thread(s, i, e);
+	for (unsigned i = 0; i < run->sessions && r == 0; i++) {
+		r = peer_open_fds(&s->peers[i], e);
+		if (r == 0)
+			r = start_thread(s, i, e);
 	}
 	if (r < 0) {
 		stg_queue_stop(run->queue);
@@ -700,9 +743,20 @@ bool stg_senders_stats(struct stg_senders *s, size_t i, struct stg_session_stats
 	return true;
 }
 
+void stg_senders_wake(struct stg_senders *s)
+{
+	uint64_t one = 1;
+
+	for (unsigned i = 0; i < s->n; i++)
+		/* A counter that is full has woken it already. */
+		if (write(s->peers[i].wake_fd, &one, sizeof(one)) < 0)
+			continue;
+}
+
 void stg_senders_join(struct stg_senders *s)
 {
 	atomic_store(&s->ending, true);
+	stg_senders_wake(s);
 	for (unsigned i = 0; i < s->n; i++)
 		pthread_join(s->threads[i], NULL);
 }
@@ -711,7 +765,7 @@ void stg_senders_free(struct stg_senders *s)
 {
 	if (!s)
 		return;
-	for (unsigned i = 0; i < s->n; i++)
+	for (unsigned i = 0; i < s->run->sessions; i++)
 		peer_fini(&s->peers[i]);
 	free(s->threads);
 	free(s->peers);

@@ -20,6 +20,9 @@ struct stg_session_stats;
 int stg_senders_start(struct stg_run *run, struct stg_senders **ret, struct err *e)
 	_must_check_;
 
+/* Let the sessions look at what the run wants of them (run->sync) at once. */
+void stg_senders_wake(struct stg_senders *s);
+
 /* True when every session that is connected has answered this epoch, and one is. */
 bool stg_senders_durable(struct stg_senders *s, uint32_t epoch);
 

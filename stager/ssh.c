@@ -23,7 +23,7 @@ struct stg_ssh {
 	struct secret *password;
 	char *receiver; /* the program that is sent */
 	pthread_mutex_t installing; /* only one session at a time looks after the receiver */
-	bool told;
+	struct buf command;         /* starts it, after checking it itself; empty: not known */
 };
 
 /* A session and its one channel, as one link. */
@@ -137,15 +137,24 @@ static int start_receiver(struct stg_ssh *s, struct tp_session *session, struct 
 		.remote_path = s->opt->remote_receiver,
 		.version = STAGER_VERSION,
 	};
+	bool self_checking = false;
 	const char *text;
 	int r;
 
+	/*
+	 * Once it is there, the command alone will do for the other sessions, unless the target
+	 * has no sha256sum: then this side must look at the file before each start.
+	 */
 	pthread_mutex_lock(&s->installing);
-	r = tp_install_receiver(session, &ro, &command, e);
-	if (r == 0 && !s->told)
+	if (buf_len(&s->command)) {
+		r = buf_put_bytes(&command, buf_view(&s->command));
+	} else {
+		r = tp_install_receiver(session, &ro, &command, &self_checking, e);
+		if (r == 0 && self_checking)
+			r = buf_put_bytes(&s->command, buf_view(&command));
 		log_debug("connected to %s: %s", tp_session_peer(session),
 			  tp_session_methods(session));
-	s->told = true;
+	}
 	pthread_mutex_unlock(&s->installing);
 	if (r < 0)
 		return r;
@@ -155,7 +164,7 @@ static int start_receiver(struct stg_ssh *s, struct tp_session *session, struct 
 	return tp_session_exec(session, text, ret, e);
 }
 
-static int ssh_connect(struct stg_connector *self, unsigned index, struct tp_link **ret,
+static int ssh_connect(struct stg_connector *self, bool again, struct tp_link **ret,
 		       struct err *e)
 {
 	struct stg_ssh *s = (struct stg_ssh *)(void *)self;
@@ -163,7 +172,12 @@ static int ssh_connect(struct stg_connector *self, unsigned index, struct tp_lin
 	struct ssh_link *l;
 	int r;
 
-	(void)index; /* all sessions are alike */
+	/* Whatever broke the last connection of this session: look at everything again. */
+	if (again) {
+		pthread_mutex_lock(&s->installing);
+		buf_clear(&s->command);
+		pthread_mutex_unlock(&s->installing);
+	}
 	r = open_session(s, &session, e);
 	if (r < 0)
 		return r;
@@ -215,6 +229,7 @@ void stg_ssh_free(struct stg_ssh *s)
 		return;
 	secret_free(s->password);
 	pthread_mutex_destroy(&s->installing);
+	buf_fini(&s->command);
 	free(s->receiver);
 	free(s);
 }

@@ -26,6 +26,7 @@
 #define SMALL_BYTES     (128u << 10)     /* such a file goes in one frame */
 #define DELTA_MIN_BYTES (32u << 10)      /* below, a delta saves less than it costs */
 #define REREAD_MAX      (64u << 20)      /* a larger file is not read again at once */
+#define DELTA_PROBE_BYTES (4u << 20)     /* after so much, see whether a delta pays */
 #define ATTEMPTS        3
 
 static int no_memory(struct err *e)
@@ -541,6 +542,39 @@ static int give_up_file(struct peer *p, const char *operation, int code, struct 
 	return r < 0 ? no_memory(e) : 0;
 }
 
+/*
+ * librsync looks at every offset of content that it cannot match, and is several times slower
+ * there than the line: when most of a file turns out to be new, sending it is sooner done.
+ */
+static bool is_hopeless(const struct peer_file *f)
+{
+	uint64_t literal, matched;
+
+	tp_delta_stats(f->delta, &literal, &matched);
+	return literal + matched >= DELTA_PROBE_BYTES && literal > matched &&
+	       f->st.size > 2 * DELTA_PROBE_BYTES;
+}
+
+/* Forget what was sent of the open file, and send it whole from its start. */
+static int restart_whole(struct peer *p, struct err *e)
+{
+	struct peer_file *f = &p->file;
+	struct stg_job *job = f->job;
+	struct stg_item *item = f->item;
+	struct stg_stat st = f->st;
+	unsigned attempt = f->attempt;
+	int fd = dup(f->fd);
+
+	if (fd < 0)
+		return err_sys(e, "send: dup");
+	if (tp_frame_put(&p->out, TP_DROP, 0, f->slot, bytes_of(NULL, 0)) < 0) {
+		close(fd);
+		return no_memory(e);
+	}
+	peer_file_close(p);
+	return begin_file(p, job, item, fd, &st, FILE_DATA, bytes_of(NULL, 0), attempt, e);
+}
+
 /* The next piece of the open file. */
 static int step_file(struct peer *p, struct err *e)
 {
@@ -574,6 +608,8 @@ static int step_file(struct peer *p, struct err *e)
 		if (r < 0)
 			return r;
 	}
+	if (f->mode == FILE_DELTA && is_hopeless(f))
+		return restart_whole(p, e);
 	if (f->mode != FILE_HASH && p->run->progress)
 		stg_progress_add_bytes(p->run->progress, (uint64_t)n);
 	f->off = off + (uint64_t)n;
@@ -589,7 +625,7 @@ static bool wants_delta(const struct peer *p, const struct stg_item *item,
 			const struct stg_stat *st)
 {
 	/* Of a file that is mostly holes, the data alone is sent sooner than all is matched. */
-	return item->op == STG_OP_UPDATE && item->tries == 0 && st->size >= DELTA_MIN_BYTES &&
+	return item->op == STG_OP_UPDATE && !item->whole && st->size >= DELTA_MIN_BYTES &&
 	       st->bytes_on_disk >= st->size / 2 && p->sig_bytes < PEER_SIG_BYTES &&
 	       free_slots(p) > PEER_SLOTS / 2;
 }
@@ -714,6 +750,8 @@ static int defer_link(struct peer *p, struct stg_job *job, struct stg_item *item
 	if (r < 0)
 		return r;
 	if (role == STG_LINK_FOLLOWER) {
+		if (p->run->progress)
+			stg_progress_add_bytes(p->run->progress, st->size);
 		peer_item_done(p, job, item);
 		return 1;
 	}
