@@ -92,6 +92,8 @@ void stg_job_seal(struct stg_job *j)
 		point(j, &j->items[i].name);
 		point(j, &j->items[i].leader_path);
 		point(j, &j->items[i].leader);
+		if (j->items[i].op != STG_OP_KEEP)
+			j->content += j->items[i].st.size;
 	}
 	j->pending = j->n;
 	j->cost = sizeof(*j) + j->cap * sizeof(*j->items) + j->bytes.cap;

@@ -69,6 +69,7 @@ struct stg_job {
 	bool compared;  /* COMPARE: the listing has come, the items are ready */
 	struct stg_job *held_next, **held_prev; /* the session's list of its jobs */
 	size_t cost;    /* bytes of memory, for the queue's bound */
+	uint64_t content; /* bytes of the files that its items are about */
 	struct buf bytes; /* names and paths; items hold offsets until stg_job_seal() */
 };
 
@@ -90,5 +91,5 @@ int stg_job_set_dir(struct stg_job *j, uint64_t dir, struct bytes path, struct e
  */
 int stg_job_add(struct stg_job *j, const struct stg_item *item, struct err *e) _must_check_;
 
-/* No more items: make the names usable. */
+/* No more items: make the names usable, know the sums. */
 void stg_job_seal(struct stg_job *j);

@@ -25,6 +25,7 @@ void peer_item_done(struct peer *p, struct stg_job *job, struct stg_item *item)
 	}
 	if (job->pending)
 		return;
+	p->held_content -= job->content;
 	*job->held_prev = job->held_next;
 	if (job->held_next)
 		job->held_next->held_prev = job->held_prev;
@@ -270,6 +271,7 @@ int peer_give_back(struct peer *p, struct err *e)
 
 		if (r == 0)
 			r = give_back_job(p, job, e);
+		p->held_content -= job->content;
 		p->held = job->held_next;
 		if (p->held)
 			p->held->held_prev = &p->held;

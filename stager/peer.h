@@ -29,6 +29,7 @@
 #define PEER_SIG_BYTES   (32u << 20) /* signatures asked for and not yet used */
 #define PEER_TRIES_MAX   4           /* of one entry, before it counts as failed */
 #define PEER_SCRATCH     (256u << 10)
+#define PEER_CONTENT     (32u << 20) /* a session that has so much to do leaves jobs to others */
 
 /* A completion on its way. */
 struct flight {
@@ -105,6 +106,7 @@ struct peer {
 	struct flight *flights; /* a ring */
 	size_t flights_cap, flights_at;
 	struct stg_job *held;                /* all jobs that this session has */
+	uint64_t held_content;               /* the sum of their contents */
 	struct stg_job *ready_first, **ready_last; /* those with items to send */
 	struct slot slots[PEER_SLOTS];
 	size_t sig_bytes;
@@ -132,6 +134,8 @@ struct peer {
  */
 int peer_generate(struct peer *p, struct err *e) _must_check_;
 void peer_file_close(struct peer *p);
+/* It would take another job from the queue now. */
+bool peer_wants_job(const struct peer *p);
 /* Begin sending the file of a slot whose signature is here (or failed to come). */
 int peer_begin_delta(struct peer *p, struct slot *s, struct err *e) _must_check_;
 /* Tell the receiver which directory the next frames are about. */

@@ -63,7 +63,11 @@ static int no_memory(struct err *e)
 static void fill_stats(struct phase *ph, struct stg_phase_stats *s)
 {
 	struct stg_counters *c = &ph->run.count;
+	unsigned sessions;
 
+	pthread_mutex_lock(&ph->run.lock);
+	sessions = ph->run.most_ready;
+	pthread_mutex_unlock(&ph->run.lock);
 	*s = (struct stg_phase_stats){
 		.entries_scanned = atomic_load(&c->scanned),
 		.entries_changed = atomic_load(&c->changed),
@@ -74,7 +78,7 @@ static void fill_stats(struct phase *ph, struct stg_phase_stats *s)
 		.bytes_literal = atomic_load(&c->literal),
 		.bytes_matched = atomic_load(&c->matched),
 		.reconnects = atomic_load(&c->reconnects),
-		.sessions = ph->run.most_ready,
+		.sessions = sessions,
 	};
 }
 

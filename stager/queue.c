@@ -15,6 +15,7 @@ struct stg_queue {
 	struct stg_job *first, **last;
 	struct stg_job *urgent;
 	size_t bytes, max_bytes;
+	uint64_t content; /* of the jobs that wait */
 	size_t waiting, unfinished;
 	bool stopped;
 	int fd;
@@ -83,6 +84,7 @@ static void signal_fd(struct stg_queue *q)
 static void added(struct stg_queue *q, const struct stg_job *j)
 {
 	q->bytes += j->cost;
+	q->content += j->content;
 	q->waiting++;
 	q->unfinished++;
 	if (q->waiting == 1)
@@ -136,6 +138,7 @@ struct stg_job *stg_queue_pop(struct stg_queue *q)
 	if (j) {
 		j->next = NULL;
 		q->bytes -= j->cost;
+		q->content -= j->content;
 		q->waiting--;
 		pthread_cond_broadcast(&q->room);
 		if (!q->waiting)
@@ -154,12 +157,14 @@ void stg_queue_finish(struct stg_queue *q, struct stg_job *j)
 	pthread_mutex_unlock(&q->lock);
 }
 
-size_t stg_queue_waiting(struct stg_queue *q)
+size_t stg_queue_waiting(struct stg_queue *q, uint64_t *ret_content)
 {
 	size_t n;
 
 	pthread_mutex_lock(&q->lock);
 	n = q->waiting;
+	if (ret_content)
+		*ret_content = q->content;
 	pthread_mutex_unlock(&q->lock);
 	return n;
 }

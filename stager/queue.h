@@ -8,6 +8,7 @@
  */
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "common/error.h"
 #include "common/macro.h"
@@ -28,8 +29,8 @@ struct stg_job *stg_queue_pop(struct stg_queue *q);
 /* A popped job has no items pending any more; frees it. */
 void stg_queue_finish(struct stg_queue *q, struct stg_job *j);
 
-/* Jobs that wait in the queue. */
-size_t stg_queue_waiting(struct stg_queue *q);
+/* Jobs that wait in the queue, and the bytes of files that they are about (NULL: not wanted). */
+size_t stg_queue_waiting(struct stg_queue *q, uint64_t *ret_content);
 
 /* Readable while a job waits or the queue is stopped; for poll(2) only. */
 int stg_queue_fd(const struct stg_queue *q);

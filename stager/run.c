@@ -16,6 +16,7 @@ void stg_run_fail(struct stg_run *run, const struct err *e)
 		run->error = *e;
 	pthread_cond_broadcast(&run->changed);
 	pthread_mutex_unlock(&run->lock);
+	atomic_store(&run->stopping, true);
 	stg_queue_stop(run->queue);
 }
 

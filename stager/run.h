@@ -36,6 +36,8 @@ struct stg_connector {
 	 */
 	int (*connect)(struct stg_connector *self, bool again, struct tp_link **ret,
 		       struct err *e);
+	/* Of the run at work, NULL without one: when it is true, waiting is of no use. */
+	const atomic_bool *stop;
 };
 
 /* Counters of a phase; everyone adds, the end reads. */
@@ -102,6 +104,7 @@ struct stg_run {
 	uint32_t durable;
 
 	atomic_bool scanning;
+	atomic_bool stopping; /* it has failed: the queue is stopped, or is about to be */
 	atomic_bool admitted; /* the first session has the target's root for this run */
 };
 

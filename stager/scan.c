@@ -332,7 +332,7 @@ static int hold_job(struct walker *w, struct stg_job *j, struct err *e)
 	stg_job_seal(j);
 	w->held[w->held_n++] = j;
 	/* While sessions have nothing to do, batching would only make them wait. */
-	if (w->held_n == HELD_JOBS || stg_queue_waiting(w->run->queue) == 0)
+	if (w->held_n == HELD_JOBS || stg_queue_waiting(w->run->queue, NULL) == 0)
 		return push_held(w, e);
 	return 0;
 }

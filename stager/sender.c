@@ -27,7 +27,8 @@
 #define PING_NS       (10 * 1000000000LL)
 #define BACKOFF_MAX_S 30
 /* A session more for so many jobs waiting: opening one costs both ends a handshake. */
-#define JOBS_PER_SESSION 4
+#define JOBS_PER_SESSION    4
+#define CONTENT_PER_SESSION (64ull << 20)
 
 struct stg_senders {
 	struct stg_run *run;
@@ -45,6 +46,7 @@ struct sender_arg {
 void peer_hold(struct peer *p, struct stg_job *job)
 {
 	job->held_next = p->held;
+	p->held_content += job->content;
 	job->held_prev = &p->held;
 	if (p->held)
 		p->held->held_prev = &job->held_next;
@@ -364,8 +366,8 @@ static int produce(struct peer *p, struct err *e)
 static int wait_link(struct peer *p, struct err *e)
 {
 	bool admitted = atomic_load(&p->run->admitted);
-	bool want_work = p->ready && admitted && !p->file.active && p->sent - p->acked < PEER_FLIGHTS_MAX &&
-			 buf_len(&p->out) + buf_len(&p->wire) < PEER_OUT_BYTES && !p->ready_first;
+	bool want_work = p->ready && admitted && peer_wants_job(p) &&
+			 buf_len(&p->out) + buf_len(&p->wire) < PEER_OUT_BYTES;
 	int pause_ms = stg_bwlimit_pause_ms(p->run->bwlimit, buf_len(&p->wire));
 	struct epoll_event ev = { .events = EPOLLIN };
 	uint64_t woken;
@@ -560,8 +562,9 @@ static int serve(struct peer *p, struct stg_senders *s, struct err *e)
 			return 0;
 		if (peer_give_back(p, e) < 0)
 			return -ENOMEM;
-		if (r == -ERR_CANCELLED)
-			return r;
+		/* A stop ends what waits for the target, too, with whatever error that has. */
+		if (r == -ERR_CANCELLED || stg_queue_stopped(p->run->queue))
+			return -ERR_CANCELLED;
 		/* A receiver of our own that has not noticed yet may hold the root. */
 		if (r == -ERR_LOCKED && !was_ready)
 			return r;
@@ -572,7 +575,8 @@ static int serve(struct peer *p, struct stg_senders *s, struct err *e)
 			log_info("session %u: %s: going on without it", p->index, e->text);
 			return 0;
 		}
-		if (atomic_load(&s->ending) && !p->held && stg_queue_waiting(p->run->queue) == 0)
+		if (atomic_load(&s->ending) && !p->held &&
+		    stg_queue_waiting(p->run->queue, NULL) == 0)
 			return 0;
 		log_info("session %u: %s: reconnecting", p->index, e->text);
 		p->stats.reconnects++;
@@ -588,10 +592,15 @@ static int serve(struct peer *p, struct stg_senders *s, struct err *e)
  */
 static bool wait_for_work(struct peer *p, struct stg_senders *s)
 {
+	uint64_t content;
+	size_t jobs;
+
 	while (p->index && !p->run->eager) {
 		if (stg_queue_stopped(p->run->queue) || atomic_load(&s->ending))
 			return false;
-		if (stg_queue_waiting(p->run->queue) >= (size_t)p->index * JOBS_PER_SESSION)
+		jobs = stg_queue_waiting(p->run->queue, &content);
+		if (jobs >= (size_t)p->index * JOBS_PER_SESSION ||
+		    (jobs && content >= p->index * CONTENT_PER_SESSION))
 			return true;
 		nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
 	}
@@ -702,6 +711,7 @@ int stg_senders_start(struct stg_run *run, struct stg_senders **ret, struct err 
 		return err_set(e, -ENOMEM, "start sessions: out of memory");
 	}
 	s->run = run;
+	run->connector->stop = &run->stopping;
 	for (unsigned i = 0; i < run->sessions; i++)
 		peer_init(&s->peers[i], run, i);
 	for (unsigned i = 0; i < run->sessions && r == 0; i++) {
@@ -759,6 +769,7 @@ void stg_senders_join(struct stg_senders *s)
 	stg_senders_wake(s);
 	for (unsigned i = 0; i < s->n; i++)
 		pthread_join(s->threads[i], NULL);
+	s->run->connector->stop = NULL;
 }
 
 void stg_senders_free(struct stg_senders *s)

@@ -107,7 +107,8 @@ static const struct tp_link_ops ssh_ops = {
 	.close = ssh_close,
 };
 
-static int open_session(struct stg_ssh *s, struct tp_session **ret, struct err *e)
+static int open_session(struct stg_ssh *s, const atomic_bool *stop, struct tp_session **ret,
+			struct err *e)
 {
 	const struct stg_options *o = s->opt;
 	struct tp_session_opts so = {
@@ -123,6 +124,7 @@ static int open_session(struct stg_ssh *s, struct tp_session **ret, struct err *
 		.ciphers = o->cipher,
 		.connect_timeout_s = (int)o->connect_timeout_s,
 		.idle_timeout_s = (int)o->timeout_s,
+		.stop = stop,
 	};
 
 	return tp_session_open(&so, ret, e);
@@ -178,7 +180,7 @@ static int ssh_connect(struct stg_connector *self, bool again, struct tp_link **
 		buf_clear(&s->command);
 		pthread_mutex_unlock(&s->installing);
 	}
-	r = open_session(s, &session, e);
+	r = open_session(s, self->stop, &session, e);
 	if (r < 0)
 		return r;
 	l = calloc(1, sizeof(*l));
@@ -253,7 +255,7 @@ int stg_ssh_command(struct stg_ssh *s, const char *step, const char *command,
 		.step = step,
 		.started_at = clock_real_ns() / 1000000000,
 	};
-	r = open_session(s, &session, e);
+	r = open_session(s, NULL, &session, e);
 	if (r < 0)
 		return r;
 	if (buf_printf(&line, "exec /bin/sh -c ") < 0 ||
@@ -275,7 +277,7 @@ int stg_ssh_command(struct stg_ssh *s, const char *step, const char *command,
 int stg_ssh_clean(struct stg_ssh *s, struct err *e)
 {
 	_cleanup_(tp_session_closep) struct tp_session *session = NULL;
-	int r = open_session(s, &session, e);
+	int r = open_session(s, NULL, &session, e);
 
 	return r < 0 ? r : tp_remove_receiver(session, e);
 }

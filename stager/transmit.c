@@ -882,14 +882,20 @@ static int send_item(struct peer *p, struct stg_job *job, struct stg_item *item,
 	}
 }
 
+bool peer_wants_job(const struct peer *p)
+{
+	/* A comparison needs a slot; some are kept for signatures. */
+	return !p->file.active && !p->ready_first && p->sent - p->acked < PEER_FLIGHTS_MAX &&
+	       p->held_content <= PEER_CONTENT && free_slots(p) >= PEER_SLOTS / 2;
+}
+
 /* Take a job from the queue.  1: got one; 0: none. */
 static int take_job(struct peer *p, struct err *e)
 {
 	struct stg_job *job;
 	int at;
 
-	/* A comparison needs a slot; keep some for signatures. */
-	if (free_slots(p) < PEER_SLOTS / 2)
+	if (!peer_wants_job(p))
 		return 0;
 	job = stg_queue_pop(p->run->queue);
 	if (!job)
