@@ -13,14 +13,16 @@
 #include "common/buf.h"
 #include "common/io.h"
 
+#define STOP_POLL_MS 100
+
 static void addrinfo_free_p(struct addrinfo **ai)
 {
 	if (*ai)
 		freeaddrinfo(*ai);
 }
 
-/* 0 when connected, else -errno; -ETIMEDOUT is ours or the kernel's. */
-static int connect_wait(int fd, int64_t until_ns)
+/* 0 when connected, else -errno; -ETIMEDOUT is ours or the kernel's, -ECANCELED ours. */
+static int connect_wait(int fd, int64_t until_ns, const atomic_bool *stop)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
 	socklen_t len = sizeof(int);
@@ -29,9 +31,12 @@ static int connect_wait(int fd, int64_t until_ns)
 
 	for (;;) {
 		left_ns = until_ns - clock_mono_ns();
+		if (stop && atomic_load(stop))
+			return -ECANCELED;
 		if (left_ns <= 0)
 			return -ETIMEDOUT;
-		if (poll(&p, 1, (int)(left_ns / 1000000) + 1) < 0 && errno != EINTR)
+		if (poll(&p, 1, (int)MIN(left_ns / 1000000 + 1, (int64_t)STOP_POLL_MS)) < 0 &&
+		    errno != EINTR)
 			return -errno;
 		if (p.revents)
 			break;
@@ -41,7 +46,8 @@ static int connect_wait(int fd, int64_t until_ns)
 	return -soerr;
 }
 
-static int connect_one(const struct addrinfo *ai, int64_t until_ns, int *ret)
+static int connect_one(const struct addrinfo *ai, int64_t until_ns, const atomic_bool *stop,
+		       int *ret)
 {
 	_cleanup_close_ int fd = -1;
 	int one = 1, r;
@@ -52,7 +58,7 @@ static int connect_one(const struct addrinfo *ai, int64_t until_ns, int *ret)
 	if (connect(fd, ai->ai_addr, ai->ai_addrlen) < 0) {
 		if (errno != EINPROGRESS)
 			return -errno;
-		r = connect_wait(fd, until_ns);
+		r = connect_wait(fd, until_ns, stop);
 		if (r < 0)
 			return r;
 	}
@@ -77,7 +83,8 @@ static void tried_add(struct buf *tried, const struct addrinfo *ai, int code)
 	(void)!buf_printf(tried, "%s%s: %s", buf_len(tried) ? "; " : "", addr, strerror(-code));
 }
 
-int tp_connect(const char *host, uint16_t port, int timeout_ms, int *ret, struct err *e)
+int tp_connect(const char *host, uint16_t port, int timeout_ms, const atomic_bool *stop, int *ret,
+	       struct err *e)
 {
 	_cleanup_(addrinfo_free_p) struct addrinfo *all = NULL;
 	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
@@ -97,9 +104,11 @@ int tp_connect(const char *host, uint16_t port, int timeout_ms, int *ret, struct
 	for (const struct addrinfo *ai = all; ai; ai = ai->ai_next, left--) {
 		int64_t now = clock_mono_ns();
 
-		r = connect_one(ai, now + MAX(until - now, (int64_t)0) / left, ret);
+		r = connect_one(ai, now + MAX(until - now, (int64_t)0) / left, stop, ret);
 		if (r == 0)
 			return 0;
+		if (r == -ECANCELED)
+			return err_set(e, -ERR_CANCELLED, "stopped while connecting");
 		tried_add(&tried, ai, r);
 		if (r == -ETIMEDOUT)
 			code = -ERR_CONNECT_TIMEOUT;

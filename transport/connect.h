@@ -3,6 +3,7 @@
 /*
  * transport/connect.h - a TCP connection to a host by name, in bounded time.
  */
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "common/error.h"
@@ -11,7 +12,8 @@
  * Try every address of host in turn, each with its share of timeout_ms; *ret is a connected,
  * non-blocking socket without Nagle's delay.  Looking the name up is up to the resolver's own
  * timeouts.  -ERR_CONNECT: no such host, refused, unreachable; -ERR_CONNECT_TIMEOUT: no
- * address answered in time.  The text lists the addresses tried.
+ * address answered in time; -ERR_CANCELLED: *stop (NULL: never) became true.  The text lists
+ * the addresses tried.
  */
-int tp_connect(const char *host, uint16_t port, int timeout_ms, int *ret, struct err *e)
-	_must_check_;
+int tp_connect(const char *host, uint16_t port, int timeout_ms, const atomic_bool *stop, int *ret,
+	       struct err *e) _must_check_;

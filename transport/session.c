@@ -40,6 +40,7 @@
 #define CLOSE_TIMEOUT_S 5
 #define RUN_TIMEOUT_S 60
 #define SFTP_START_S 10
+#define STOP_POLL_MS 200
 #define AGENT_TIMEOUT_S 20 /* it may ask its user to confirm */
 
 #define WINDOW_BYTES (8u << 20) /* what the peer may send ahead: 80 MB/s at 100 ms */
@@ -78,6 +79,7 @@ struct tp_session {
 	LIBSSH2_SFTP *sftp;       /* opened by the first put or get */
 	int fd;
 	int idle_s, keepalive_s;
+	const atomic_bool *stop;  /* NULL: never */
 	bool corked;        /* packets are gathered, and the socket is known to be read dry */
 	bool input_dry;     /* the last receive found nothing; counts while corked */
 	bool write_blocked; /* the last write waits for something from the peer */
@@ -204,10 +206,10 @@ static int session_turn(struct tp_session *s, int64_t until_ns)
 		if (outq_flush(s) < 0)
 			return 0; /* the next call of libssh2 tells */
 		left_ns = until_ns - clock_mono_ns();
-		if (left_ns <= 0)
+		if (left_ns <= 0 || (s->stop && atomic_load(s->stop)))
 			return -ETIMEDOUT;
 		p.events = (short)(POLLIN | (buf_len(&s->outq) ? POLLOUT : 0));
-		if (poll(&p, 1, (int)MIN(left_ns / 1000000 + 1, (int64_t)1000)) < 0 &&
+		if (poll(&p, 1, (int)MIN(left_ns / 1000000 + 1, (int64_t)STOP_POLL_MS)) < 0 &&
 		    errno != EINTR)
 			return -ETIMEDOUT;
 		if (p.revents & ~POLLOUT)
@@ -906,7 +908,7 @@ static int session_start(struct tp_session *s, const struct tp_session_opts *o, 
 		r = prefer_ciphers(s, o, e);
 	if (r < 0)
 		return r;
-	r = tp_connect(s->host, s->port, timeout_s * 1000, &s->fd, e);
+	r = tp_connect(s->host, s->port, timeout_s * 1000, s->stop, &s->fd, e);
 	if (r < 0)
 		return err_ctx(e, r, "%s", s->peer);
 #if LIBSSH2_VERSION_NUM >= 0x010b01
@@ -945,6 +947,7 @@ int tp_session_open(const struct tp_session_opts *o, struct tp_session **ret, st
 		return err_set(e, -ENOMEM, "out of memory");
 	s->fd = -1;
 	s->port = o->port ?: 22;
+	s->stop = o->stop;
 	s->idle_s = o->idle_timeout_s ?: IDLE_TIMEOUT_S;
 	/* libssh2 sends no two keep-alives within 2 s. */
 	s->keepalive_s = MAX(MIN(o->keepalive_s ?: KEEPALIVE_S, s->idle_s / 2), 2);

@@ -8,6 +8,7 @@
  * by its own.  No call blocks for longer than the timeouts below, except that the resolver has
  * its own when a name is looked up, and an ssh-agent has 20 s for each answer.
  */
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -25,7 +26,7 @@ enum tp_host_key_policy {
 	TP_HOST_KEY_ACCEPT_NEW, /* an unknown host is added to known_hosts; a changed one refused */
 };
 
-/* Zero means the default.  Everything is borrowed during tp_session_open() only. */
+/* Zero means the default.  All but stop is borrowed during tp_session_open() only. */
 struct tp_session_opts {
 	const char *host;
 	uint16_t port;            /* 22 */
@@ -40,6 +41,7 @@ struct tp_session_opts {
 	int connect_timeout_s;    /* 30: for the connection and handshake, and again for the login */
 	int idle_timeout_s;       /* 60: a peer silent for this long is lost */
 	int keepalive_s;          /* 15: silence after which the peer is asked for a sign of life */
+	const atomic_bool *stop;  /* while true, no call waits for the peer, as if time were up */
 };
 
 /*
