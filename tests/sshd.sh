@@ -7,6 +7,9 @@
 #                               OPTION is a further line of sshd_config, which wins over ours.
 #                               Sets SSHD_PORT, SSHD_KEY (private key of a client that may log
 #                               in as the caller and as root), SSHD_KNOWN_HOSTS, SSHD_PID.
+#                               Who logs in has DIR/home as HOME.
+#                               HOME is DIR/home there, so that the start-up files of whoever
+#                               runs the tests neither run nor get in the way.
 #   sshd_stop                   stop it, and what it has started.
 
 # A port of loopback that nobody listens on, from a range outside of the ephemeral one.
@@ -39,12 +42,15 @@ sshd_start() {
 		echo "sshd.sh: no sshd here: install openssh-server" >&2
 		return 1
 	}
-	mkdir -p "$dir" && chmod 700 "$dir" || return 1
+	mkdir -p "$dir/home" && chmod 700 "$dir" || return 1
 	dir=$(cd "$dir" && pwd)
 	# The directory that sshd wants for privilege separation, missing where it never ran.
 	if [[ $(id -u) == 0 && ! -d /run/sshd ]]; then
 		mkdir -p /run/sshd && chmod 755 /run/sshd
 	fi
+	# The caller's own home would bring start-up files that print, wait for one another or
+	# take half a second; and the receiver would be left there.
+	mkdir -p "$dir/home" || return 1
 	for i in host client; do
 		[[ -e $dir/$i ]] || ssh-keygen -q -t ed25519 -N '' -C "$i" -f "$dir/$i" || return 1
 	done
@@ -61,12 +67,14 @@ sshd_start() {
 			HostKey $dir/host
 			PidFile $dir/sshd.pid
 			AuthorizedKeysFile $dir/authorized_keys
+			SetEnv HOME=$dir/home
 			StrictModes no
 			UsePAM no
 			PermitRootLogin yes
 			PasswordAuthentication no
 			KbdInteractiveAuthentication no
 			PrintMotd no
+			SetEnv HOME=$dir/home
 			MaxStartups 100:30:200
 			EOF
 			# A second line of the same subsystem is an error, not a line that loses.

@@ -89,6 +89,50 @@ THROTTLE=(--bwlimit 8M --compress off --sessions 2)
 	assert_same "$SRC" "$DST"
 }
 
+@test "SIGTERM ends a run that still waits for the target" {
+	sshd_stop
+	sshd_start "$W/sshd" "ForceCommand touch '$W/stalled'; exec sleep 100" 3>/dev/null
+	opt --port "$SSHD_PORT"
+	start_stager full
+	wait_until 30 test -e "$W/stalled"
+	kill -TERM "$JOB"
+	SECONDS=0
+	join_stager
+	[ "$status" -eq 20 ] || fail "ended with $status" "$output"
+	[ "$SECONDS" -lt 20 ] || fail "it took $SECONDS s"
+}
+
+@test "SIGTERM ends a run that nobody answers" {
+	need_root
+	# A listener whose backlog is full: the kernel drops what knocks.
+	python3 -c '
+import socket, sys, time
+s = socket.socket()
+s.bind(("127.0.0.1", 0))
+s.listen(0)
+port = s.getsockname()[1]
+full = []
+for i in range(4):
+    c = socket.socket()
+    c.setblocking(False)
+    c.connect_ex(("127.0.0.1", port))
+    full.append(c)
+print(port, flush=True)
+time.sleep(100)' >"$W/port" 3>&- &
+	local listener=$!
+
+	wait_until 20 test -s "$W/port"
+	opt --port "$(cat "$W/port")"
+	start_stager full
+	wait_until 20 connecting "$(cat "$W/port")" "$JOB"
+	kill -TERM "$JOB"
+	SECONDS=0
+	join_stager
+	kill "$listener"
+	[ "$status" -eq 20 ] || fail "ended with $status" "$output"
+	[ "$SECONDS" -lt 10 ] || fail "it took $SECONDS s"
+}
+
 @test "kill -9 in an incremental: a second one finishes it" {
 	big_tree "$SRC" 8
 	sync_ok full
@@ -115,3 +159,6 @@ THROTTLE=(--bwlimit 8M --compress off --sessions 2)
 	sync_ok full
 	assert_same "$SRC" "$DST"
 }
+
+# The process has a connection to the port under way.
+connecting() { ss -Htnp state syn-sent "dport = :$1" | grep -q "pid=$2,"; }

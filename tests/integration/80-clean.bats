@@ -4,8 +4,7 @@
 
 load lib
 
-# sshd gives sessions the home of passwd, whatever HOME is here.
-cache() { echo "$(getent passwd "$ME" | cut -d: -f6)/.cache/stager"; }
+cache() { echo "$W/sshd/home/.cache/stager"; }
 
 @test "clean removes the uploaded receiver and the staging area, and can be repeated" {
 	small_tree "$SRC"
@@ -52,6 +51,7 @@ cache() { echo "$(getent passwd "$ME" | cut -d: -f6)/.cache/stager"; }
 @test "a broken uploaded receiver is replaced before it is started" {
 	small_tree "$SRC"
 	sync_ok full
+	[ -n "$(find "$(cache)" -type f)" ]
 	find "$(cache)" -type f -exec sh -c 'echo broken >"$1"' sh {} \;
 	echo more >"$SRC/more"
 	sync_ok incremental
