@@ -856,6 +856,10 @@ static int send_dirmeta(struct peer *p, struct stg_job *job, struct stg_item *it
 		peer_item_failed(p, job, item, "read xattrs of", r, strerror(-r));
 		return 0;
 	}
+	/* An empty directory whose connection broke may not have been made. */
+	r = peer_enter(p, item->path, true, e);
+	if (r < 0)
+		return r;
 	r = put_entry(p, TP_DIRMETA, 0, 0, &m, &item->st, item->path);
 	if (r < 0)
 		return put_failed(p, job, item, r, e);

@@ -498,7 +498,7 @@ static void heads_are_checked(void **state)
 		{ TP_OPEN, 2, 1, 60 },
 		{ TP_OPEN, 0, TP_SLOT_MAX, 60 },
 		{ TP_ENTRY, 0, 0, TP_FRAME_MAX + 1 },
-		{ TP_ENTRY, 0, 0, 39 },
+		{ TP_ENTRY, 0, 0, 35 },
 		{ TP_ENTRY, 0, 0, UINT32_MAX },
 		{ TP_DATA, 0, 1, 8 + TP_DATA_MAX + 1 },
 		{ TP_DELTA, 0, 1, TP_DATA_MAX + 1 },
