@@ -27,7 +27,7 @@ static const char schema[] =
 	"CREATE TABLE IF NOT EXISTS entry(dir INTEGER, name BLOB, row BLOB,"
 	" PRIMARY KEY(dir, name)) WITHOUT ROWID;"
 	"CREATE TABLE IF NOT EXISTS dirty(depth INTEGER, id INTEGER, parent INTEGER,"
-	" path BLOB, name BLOB, row BLOB, PRIMARY KEY(depth, id)) WITHOUT ROWID;"
+	" path BLOB, name BLOB, row BLOB, phase INTEGER, PRIMARY KEY(depth, id)) WITHOUT ROWID;"
 	"CREATE TABLE IF NOT EXISTS link(dir INTEGER, name BLOB, dev INTEGER, ino INTEGER,"
 	" path BLOB, PRIMARY KEY(dir, name)) WITHOUT ROWID;"
 	"CREATE INDEX IF NOT EXISTS link_inode ON link(ino, dev);"
@@ -45,6 +45,7 @@ enum query {
 	Q_FULL_STANDS,
 	Q_COUNT_PHASES,
 	Q_PUT_PHASE,
+	Q_HAS_ENTRIES,
 	Q_PUT_ENTRY,
 	Q_GET_ENTRY,
 	Q_DEL_ENTRY,
@@ -60,6 +61,7 @@ enum query {
 	Q_COUNT_LINKS,
 	Q_GET_LEADER,
 	Q_PUT_LEADER,
+	Q_DEL_LEADER,
 	Q_PUT_FOLLOWER,
 	Q_NEXT_FOLLOWER,
 	Q_PUT_REMOVAL,
@@ -76,16 +78,17 @@ static const char *const queries[Q_COUNT] = {
 			  " ORDER BY id DESC LIMIT 1",
 	[Q_COUNT_PHASES] = "SELECT count(*) FROM phase WHERE name LIKE ?1||'%' AND finished>0",
 	[Q_PUT_PHASE] = "INSERT OR REPLACE INTO phase VALUES(?1,?2,?3,?4,?5,?6)",
+	[Q_HAS_ENTRIES] = "SELECT count(*) FROM (SELECT 1 FROM entry WHERE dir>0 LIMIT 1)",
 	[Q_PUT_ENTRY] = "INSERT OR REPLACE INTO entry VALUES(?1,?2,?3)",
 	[Q_GET_ENTRY] = "SELECT row FROM entry WHERE dir=?1 AND name=?2",
 	[Q_DEL_ENTRY] = "DELETE FROM entry WHERE dir=?1 AND name=?2",
 	[Q_DEL_DIR] = "DELETE FROM entry WHERE dir=?1",
 	[Q_DEL_DIR_LINKS] = "DELETE FROM link WHERE dir=?1",
 	[Q_SUBDIRS] = "SELECT row FROM entry WHERE dir=?1",
-	[Q_PUT_DIRTY] = "INSERT OR REPLACE INTO dirty VALUES(?1,?2,?3,?4,?5,?6)",
+	[Q_PUT_DIRTY] = "INSERT OR REPLACE INTO dirty VALUES(?1,?2,?3,?4,?5,?6,?7)",
 	[Q_DEL_DIRTY] = "DELETE FROM dirty WHERE id=?1",
 	[Q_NEXT_DIRTY] = "SELECT depth,id,parent,path,name,row FROM dirty"
-			 " WHERE depth<?1 OR (depth=?1 AND id>?2)"
+			 " WHERE (depth<?1 OR (depth=?1 AND id>?2)) AND (phase=?4 OR ?4=0)"
 			 " ORDER BY depth DESC, id LIMIT ?3",
 	[Q_PUT_LINK] = "INSERT OR REPLACE INTO link VALUES(?1,?2,?3,?4,?5)",
 	[Q_DEL_LINK] = "DELETE FROM link WHERE dir=?1 AND name=?2",
@@ -95,9 +98,10 @@ static const char *const queries[Q_COUNT] = {
 	[Q_COUNT_LINKS] = "SELECT count(*) FROM link WHERE ino=?1 AND dev=?2",
 	[Q_GET_LEADER] = "SELECT dir,name FROM leader WHERE ino=?1 AND dev=?2",
 	[Q_PUT_LEADER] = "INSERT INTO leader VALUES(?1,?2,?3,?4,?5)",
+	[Q_DEL_LEADER] = "DELETE FROM leader WHERE ino=?1 AND dev=?2",
 	[Q_PUT_FOLLOWER] = "INSERT INTO follower VALUES(NULL,?1,?2,?3,?4,?5,?6,?7)",
 	[Q_NEXT_FOLLOWER] = "SELECT f.seq,f.dir,f.path,f.name,f.row,f.old_nlink,l.path,l.name,"
-			    "e.row FROM follower f JOIN leader l ON l.ino=f.ino AND l.dev=f.dev"
+			    "e.row FROM follower f LEFT JOIN leader l ON l.ino=f.ino AND l.dev=f.dev"
 			    " LEFT JOIN entry e ON e.dir=l.dir AND e.name=l.name"
 			    " WHERE f.seq>?1 ORDER BY f.seq LIMIT ?2",
 	[Q_PUT_REMOVAL] = "INSERT INTO removal VALUES(NULL,?1,?2,?3,?4,?5)",
@@ -492,13 +496,12 @@ int stg_catalog_count_phases(struct stg_catalog *c, const char *prefix, uint32_t
 	return r;
 }
 
-int stg_catalog_put_phase(struct stg_catalog *c, struct stg_phase_row *p, struct err *e)
+/* Lock held, transaction open. */
+static int put_phase(struct stg_catalog *c, struct stg_phase_row *p, struct err *e)
 {
 	sqlite3_stmt *s = c->q[Q_PUT_PHASE];
-	int r = lock_write(c, e);
+	int r;
 
-	if (r < 0)
-		return r;
 	if (p->id)
 		sqlite3_bind_int64(s, 1, p->id);
 	else
@@ -511,6 +514,16 @@ int stg_catalog_put_phase(struct stg_catalog *c, struct stg_phase_row *p, struct
 	r = run_stmt(c, Q_PUT_PHASE, "write phase", e);
 	if (r == 0 && !p->id)
 		p->id = (uint32_t)sqlite3_last_insert_rowid(c->db);
+	return r;
+}
+
+int stg_catalog_put_phase(struct stg_catalog *c, struct stg_phase_row *p, struct err *e)
+{
+	int r = lock_write(c, e);
+
+	if (r < 0)
+		return r;
+	r = put_phase(c, p, e);
 	if (r == 0)
 		r = commit_locked(c, e);
 	pthread_mutex_unlock(&c->lock);
@@ -525,14 +538,36 @@ static int exec_locked(struct stg_catalog *c, const char *sql, struct err *e)
 	r = commit_locked(c, e);
 	if (r == 0)
 		r = exec_sql(c->db, sql, e);
+	if (r < 0)
+		sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
 	pthread_mutex_unlock(&c->lock);
 	return r;
 }
 
-int stg_catalog_forget_all(struct stg_catalog *c, struct err *e)
+int stg_catalog_begin_full(struct stg_catalog *c, struct stg_phase_row *p, struct err *e)
 {
-	return exec_locked(c, "BEGIN; DELETE FROM entry; DELETE FROM dirty; DELETE FROM link; COMMIT",
-			   e);
+	int r = lock_write(c, e);
+
+	if (r < 0)
+		return r;
+	r = exec_sql(c->db, "DELETE FROM entry; DELETE FROM dirty; DELETE FROM link", e);
+	if (r == 0)
+		r = put_phase(c, p, e);
+	if (r == 0)
+		r = commit_locked(c, e);
+	pthread_mutex_unlock(&c->lock);
+	return r;
+}
+
+int stg_catalog_has_entries(struct stg_catalog *c, struct err *e)
+{
+	int64_t n;
+	int r;
+
+	pthread_mutex_lock(&c->lock);
+	r = one_number(c, Q_HAS_ENTRIES, &n, e);
+	pthread_mutex_unlock(&c->lock);
+	return r < 0 ? r : n > 0;
 }
 
 int stg_catalog_clear_plan(struct stg_catalog *c, struct err *e)
@@ -691,7 +726,7 @@ int stg_catalog_forget(struct stg_catalog *c, uint64_t dir, struct bytes name, s
 
 int stg_catalog_mark_dirty(struct stg_catalog *c, uint64_t parent, struct bytes name,
 			   uint64_t id, struct bytes path, uint32_t depth,
-			   const struct stg_stat *st, struct err *e)
+			   const struct stg_stat *st, uint32_t phase, struct err *e)
 {
 	sqlite3_stmt *s = c->q[Q_PUT_DIRTY];
 	uint8_t packed[STG_ROW_BYTES];
@@ -720,6 +755,7 @@ int stg_catalog_mark_dirty(struct stg_catalog *c, uint64_t parent, struct bytes 
 		bind_bytes(s, 4, path);
 		bind_bytes(s, 5, name);
 		sqlite3_bind_blob(s, 6, packed, sizeof(packed), SQLITE_STATIC);
+		sqlite3_bind_int64(s, 7, phase);
 		r = run_stmt(c, Q_PUT_DIRTY, "mark directory", e);
 	}
 	return end_write(c, r, e);
@@ -735,6 +771,32 @@ int stg_catalog_clean_dir(struct stg_catalog *c, uint64_t parent, struct bytes n
 	r = put_entry(c, parent, name, row, e);
 	if (r == 0)
 		r = del_by_id(c, Q_DEL_DIRTY, id, e);
+	return end_write(c, r, e);
+}
+
+int stg_catalog_mark_unsure(struct stg_catalog *c, struct bytes path, struct err *e)
+{
+	struct bytes name = bytes_of("", 0);
+	struct stg_row row;
+	uint64_t dir = 0;
+	int r = lock_write(c, e);
+
+	if (r < 0)
+		return r;
+	r = get_entry(c, dir, name, &row, e);
+	while (r > 0 && path.n) {
+		const uint8_t *slash = memchr(path.p, '/', path.n);
+		size_t n = slash ? (size_t)(slash - path.p) : path.n;
+
+		name = bytes_of(path.p, n);
+		path = bytes_of(path.p + n + !!slash, path.n - n - !!slash);
+		dir = row.child;
+		r = get_entry(c, dir, name, &row, e);
+	}
+	if (r > 0) {
+		row.state |= STG_ROW_DIRTY;
+		r = put_entry(c, dir, name, &row, e);
+	}
 	return end_write(c, r, e);
 }
 
@@ -804,6 +866,7 @@ int stg_catalog_next_dirty(struct stg_catalog *c, struct stg_dirty_page *page, s
 	sqlite3_bind_int64(s, 1, page->next_depth);
 	sqlite3_bind_int64(s, 2, (int64_t)(page->next_depth == ~0u ? 0 : page->next_id));
 	sqlite3_bind_int64(s, 3, STG_PAGE_ROWS);
+	sqlite3_bind_int64(s, 4, page->phase);
 	while (r == 0 && page->n < STG_PAGE_ROWS && (step = sqlite3_step(s)) == SQLITE_ROW) {
 		struct stg_dirty *d = &page->rows[page->n];
 
@@ -1035,6 +1098,16 @@ int stg_catalog_claim_link(struct stg_catalog *c, uint64_t dir, struct bytes pat
 		r = put_follower(c, st, dir, path, name, old_nlink, e);
 	}
 	return end_write(c, r < 0 ? r : 0, e);
+}
+
+int stg_catalog_drop_leader(struct stg_catalog *c, const struct stg_stat *st, struct err *e)
+{
+	int r = lock_write(c, e);
+
+	if (r < 0)
+		return r;
+	bind_inode(c->q[Q_DEL_LEADER], st->dev, st->ino);
+	return end_write(c, run_stmt(c, Q_DEL_LEADER, "delete leader", e), e);
 }
 
 int stg_catalog_count_links(struct stg_catalog *c, uint64_t dev, uint64_t ino, uint32_t *ret,

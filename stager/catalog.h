@@ -74,8 +74,15 @@ int stg_catalog_count_phases(struct stg_catalog *c, const char *prefix, uint32_t
 int stg_catalog_put_phase(struct stg_catalog *c, struct stg_phase_row *p, struct err *e)
 	_must_check_;
 
-/* Forget all entries, links and marks: a new full begins. */
-int stg_catalog_forget_all(struct stg_catalog *c, struct err *e) _must_check_;
+/*
+ * A new full sync begins: forget all entries, links and marks and put its phase, in one
+ * transaction, so that no full stands without its entries.
+ */
+int stg_catalog_begin_full(struct stg_catalog *c, struct stg_phase_row *p, struct err *e)
+	_must_check_;
+
+/* 1: the target has acknowledged anything at all; 0: nothing. */
+int stg_catalog_has_entries(struct stg_catalog *c, struct err *e) _must_check_;
 
 /* --- entries --- */
 
@@ -96,15 +103,24 @@ int stg_catalog_forget(struct stg_catalog *c, uint64_t dir, struct bytes name, s
 
 /*
  * Directory id (name in parent, at path) is about to be worked on.  st: what the scan saw of
- * it, which the end of the phase will put on the target.
+ * it, which the end of the phase (an id) will put on the target.
  */
 int stg_catalog_mark_dirty(struct stg_catalog *c, uint64_t parent, struct bytes name,
 			   uint64_t id, struct bytes path, uint32_t depth,
-			   const struct stg_stat *st, struct err *e) _must_check_;
+			   const struct stg_stat *st, uint32_t phase, struct err *e)
+	_must_check_;
 
 /* Its final metadata is acknowledged: keep the row, take the mark away. */
 int stg_catalog_clean_dir(struct stg_catalog *c, uint64_t parent, struct bytes name,
 			  uint64_t id, const struct stg_row *row, struct err *e) _must_check_;
+
+/*
+ * What is in the directory at path (relative to the root) is not what its rows say, or not
+ * only that: mark its row, so that the next phase compares it with the target.  Nothing
+ * happens when there is no such row.
+ */
+int stg_catalog_mark_unsure(struct stg_catalog *c, struct bytes path, struct err *e)
+	_must_check_;
 
 /* The source has directory id no more: take the mark away, its row stays dirty. */
 int stg_catalog_drop_dirty(struct stg_catalog *c, uint64_t id, struct err *e) _must_check_;
@@ -120,6 +136,7 @@ struct stg_dirty_page {
 	struct stg_dirty rows[STG_PAGE_ROWS];
 	size_t n;
 	struct buf bytes;
+	uint32_t phase;      /* only those that it marked; 0: all */
 	uint32_t next_depth; /* where the next page begins; set both to ~0 to start */
 	uint64_t next_id;
 };
@@ -173,6 +190,10 @@ int stg_catalog_claim_link(struct stg_catalog *c, uint64_t dir, struct bytes pat
 			   struct bytes name, const struct stg_stat *st, uint32_t old_nlink,
 			   enum stg_link_role *ret, struct err *e) _must_check_;
 
+/* The leader of this inode is of no use: the next name that asks becomes it. */
+int stg_catalog_drop_leader(struct stg_catalog *c, const struct stg_stat *st, struct err *e)
+	_must_check_;
+
 /* How many names the target has of this source inode, as far as the catalog knows. */
 int stg_catalog_count_links(struct stg_catalog *c, uint64_t dev, uint64_t ino, uint32_t *ret,
 			    struct err *e) _must_check_;
@@ -183,7 +204,7 @@ struct stg_follower {
 	struct bytes path, name;           /* the new link */
 	struct bytes leader_path, leader;  /* the existing name */
 	struct stg_stat st;
-	bool acked;                        /* the target has the leader: leader_row tells */
+	bool acked;                        /* there is a row of the leader: leader_row */
 	struct stg_row leader_row;
 };
 

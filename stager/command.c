@@ -35,7 +35,7 @@ struct listing {
 	char end;
 	pthread_mutex_t lock;
 	uint64_t hidden;
-	bool list;
+	bool list, list_deletes;
 };
 
 static int list_entry(void *arg, struct bytes path, const struct stg_stat *st, struct err *e)
@@ -66,6 +66,39 @@ static int count_hidden(void *arg, struct bytes path, bool is_dir, struct err *e
 	return 0;
 }
 
+static int list_removal(void *arg, struct bytes path, bool is_dir, struct err *e)
+{
+	_cleanup_(buf_fini) struct buf text = BUF_INIT;
+	struct listing *l = arg;
+	int r;
+
+	if (!l->list_deletes)
+		return 0;
+	/* One line is one entry, whatever its name. */
+	r = text_escape(&text, path);
+	if (r < 0)
+		return err_set(e, r, "out of memory");
+	pthread_mutex_lock(&l->lock);
+	if (fprintf(l->out, "deleting %s%s\n", buf_cstr(&text), is_dir ? "/" : "") < 0)
+		r = err_sys(e, "write the list");
+	pthread_mutex_unlock(&l->lock);
+	return r;
+}
+
+static void print_removals(const struct stg_plan *p, const struct stg_options *o)
+{
+	if (p->full) {
+		printf("to be deleted    known when the target has been listed\n");
+		return;
+	}
+	printf("to be deleted    %llu entries", (unsigned long long)p->removals);
+	if (o->no_delete)
+		printf(" (none: --no-delete)");
+	else if (o->max_delete != STG_MAX_DELETE_NONE)
+		printf(" (at most %d: --max-delete)", o->max_delete);
+	printf("\n");
+}
+
 static void print_plan(const struct stg_plan *p, const struct listing *l,
 		       const struct stg_options *o)
 {
@@ -82,11 +115,7 @@ static void print_plan(const struct stg_plan *p, const struct listing *l,
 	       (unsigned long long)l->hidden);
 	printf("to be sent       %llu entries, %s%s\n", (unsigned long long)p->send_entries,
 	       text_size(b, p->send_bytes), p->full ? " (less what the target has already)" : "");
-	if (p->full)
-		printf("to be deleted    known when the target has been listed\n");
-	else
-		printf("to be deleted    %llu entries%s\n", (unsigned long long)p->removals,
-		       o->no_delete ? " (none: --no-delete)" : "");
+	print_removals(p, o);
 	printf("estimated time   %s (at %.0f files/s and %s/s)\n", text_duration(c, seconds),
 	       PLAN_ENTRIES_PER_S, text_size(a, (uint64_t)rate));
 }
@@ -97,16 +126,25 @@ int stg_command_plan(struct stg_options *o, struct err *e)
 		.out = stdout,
 		.end = o->list0 ? '\0' : '\n',
 		.list = o->list || o->list0,
+		.list_deletes = o->list_deletes,
 		.lock = PTHREAD_MUTEX_INITIALIZER,
 	};
-	struct stg_scan_visitor visitor = { list_entry, count_hidden, &l };
+	struct stg_scan_visitor visitor = {
+		.visit = list_entry,
+		.hidden = count_hidden,
+		.removal = list_removal,
+		.arg = &l,
+	};
 	struct stg_plan plan = { 0 };
 	struct stg_migration m;
 	int r = stg_migration_open(&m, o, STG_LEVEL_SOURCE, e);
 
 	if (r == 0)
 		r = stg_phase_plan(&m, &visitor, &plan, e);
-	if (r == 0 && !l.list)
+	if (r == 0 && l.list_deletes && plan.full)
+		log_info("what would be deleted is known when the target has been listed: by the "
+			 "first full sync");
+	else if (r == 0 && !l.list && !l.list_deletes)
 		print_plan(&plan, &l, o);
 	if (r == 0 && fflush(stdout) == EOF)
 		err_sys(e, "write to standard output");
@@ -151,13 +189,13 @@ static int run_hook(struct stg_migration *m, enum stg_report_step which, const c
 		       end.n ? text_name(tail, end) : "it printed nothing");
 }
 
-/* A phase; partial results add up: 23 matters more than 24. */
+/* A phase; of partial results the lowest matters most, as for rsync: 23, 24, 25. */
 static int phase(struct stg_migration *m, enum stg_phase_kind kind, int *partial, struct err *e)
 {
 	int one = 0;
 	int r = stg_phase_run(m, kind, &one, e);
 
-	if (one == 23 || !*partial)
+	if (one && (!*partial || one < *partial))
 		*partial = one;
 	return r;
 }

@@ -112,7 +112,11 @@ bool stg_stat_same(const struct stg_stat *a, const struct stg_stat *b)
 
 bool stg_stat_holes_differ(const struct stg_stat *a, const struct stg_stat *b)
 {
-	/* File systems keep more blocks than a file needs for a while; that is no hole. */
-	return (a->bytes_on_disk < a->size || b->bytes_on_disk < b->size) &&
-	       a->bytes_on_disk != b->bytes_on_disk;
+	/*
+	 * File systems keep more blocks than a file needs, for a while or because they were
+	 * told to.  That is no hole, but in a large file it may hide one.
+	 */
+	return a->bytes_on_disk != b->bytes_on_disk &&
+	       (a->bytes_on_disk < a->size || b->bytes_on_disk < b->size ||
+		a->size > STG_HIDDEN_HOLE_BYTES || b->size > STG_HIDDEN_HOLE_BYTES);
 }

@@ -64,6 +64,12 @@ int stg_row_unpack(const void *p, size_t n, struct stg_row *ret) _must_check_;
 /* The same in all that a sync preserves, and the same inode at the same ctime. */
 bool stg_stat_same(const struct stg_stat *a, const struct stg_stat *b);
 
+/*
+ * Blocks that were allocated and never written read like a hole, and count like data.  In a
+ * file of up to so many bytes this is not worth another look.
+ */
+#define STG_HIDDEN_HOLE_BYTES (64u << 10)
+
 /* A regular file got or lost holes, or may have: its content cannot tell. */
 bool stg_stat_holes_differ(const struct stg_stat *a, const struct stg_stat *b);
 

@@ -127,6 +127,7 @@ struct stg_filter {
 	char *root[2];      /* absolute, with a trailing slash */
 	char *cvs_home;
 	char *cvs_value;
+	struct stg_filter_input *input; /* NULL: standard input itself */
 	unsigned dash_f;
 	bool delete_excluded;
 };
@@ -691,6 +692,21 @@ static int select_err(struct err *e, const char *what, const char *path)
 	return -ERR_SELECT;
 }
 
+/* Standard input by way of the filter's input: the first who wants it reads it for all. */
+static int parse_input(struct parser *p, struct stg_filter_input *in, struct err *e)
+{
+	int r = in->read ? 0 : read_all(STDIN_FILENO, "-", &in->text, e);
+
+	if (r < 0)
+		return r;
+	in->read = true;
+	p->origin = "-";
+	if (in->taken_by == p->f)
+		return 0;
+	in->taken_by = p->f;
+	return parse_text(p, buf_view(&in->text), e);
+}
+
 /* A file that a rule or an option names; path "-" is standard input. */
 static int parse_named_file(struct parser *p, const char *path, struct err *e)
 {
@@ -699,6 +715,8 @@ static int parse_named_file(struct parser *p, const char *path, struct err *e)
 	bool in = strcmp(path, "-") == 0;
 	int r;
 
+	if (in && p->f->input)
+		return parse_input(p, p->f->input, e);
 	if (!in) {
 		fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 		if (fd < 0)
@@ -975,6 +993,11 @@ int stg_filter_set_cvs(struct stg_filter *f, const char *home, const char *value
 	f->cvs_home = TAKE_PTR(h);
 	f->cvs_value = TAKE_PTR(v);
 	return 0;
+}
+
+void stg_filter_set_input(struct stg_filter *f, struct stg_filter_input *in)
+{
+	f->input = in;
 }
 
 void stg_filter_set_delete_excluded(struct stg_filter *f, bool on)
@@ -1752,6 +1775,25 @@ bool stg_rule_is_dir_merge(const struct stg_rule *r)
 bool stg_rule_is_xattr(const struct stg_rule *r)
 {
 	return r->flags & F_XATTR && !(r->flags & F_DIR_MERGE);
+}
+
+struct bytes stg_rule_pattern(const struct stg_rule *r)
+{
+	return r->pattern;
+}
+
+enum stg_rule_place stg_rule_place(const struct stg_rule *r)
+{
+	if (r->place == PLACE_NAME)
+		return STG_PLACE_NAME;
+	if (r->home || r->flags & (F_ABS | F_WILD2_START) || r->place == PLACE_ANYWHERE)
+		return STG_PLACE_OTHER;
+	return r->place == PLACE_WHOLE ? STG_PLACE_ROOT : STG_PLACE_TAIL;
+}
+
+bool stg_rule_wild(const struct stg_rule *r)
+{
+	return r->flags & F_WILD;
 }
 
 bool stg_rule_matches(const struct stg_filter *f, const struct stg_rule *r, struct bytes path,

@@ -31,6 +31,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "common/buf.h"
 #include "common/bytes.h"
 #include "common/error.h"
 #include "common/macro.h"
@@ -71,6 +72,19 @@ int stg_filter_set_root(struct stg_filter *f, enum stg_side side, const char *pa
  */
 int stg_filter_set_cvs(struct stg_filter *f, const char *home, const char *value,
 		       struct err *e) _must_check_;
+
+/*
+ * Standard input, for filters that are built from the same options: it is read once, and
+ * each of them gets its text.  Begin with zeroes; the owner frees text.
+ */
+struct stg_filter_input {
+	struct buf text;
+	bool read;
+	const struct stg_filter *taken_by; /* who has it already, and finds the end of it now */
+};
+
+/* Without one, standard input itself is read.  in must live until the last rule is added. */
+void stg_filter_set_input(struct stg_filter *f, struct stg_filter_input *in);
 
 /* Rules that name no side become sender-only; may be called before or after adding them. */
 void stg_filter_set_delete_excluded(struct stg_filter *f, bool on);
@@ -176,6 +190,19 @@ bool stg_rule_negated(const struct stg_rule *r);
 bool stg_rule_perishable(const struct stg_rule *r);
 bool stg_rule_is_dir_merge(const struct stg_rule *r); /* stands for per-directory files */
 bool stg_rule_is_xattr(const struct stg_rule *r);
+
+/* The pattern without the slashes at its begin and end; borrowed from the rule. */
+struct bytes stg_rule_pattern(const struct stg_rule *r);
+
+enum stg_rule_place {
+	STG_PLACE_NAME,  /* compared with the last component, in any directory */
+	STG_PLACE_ROOT,  /* with the whole path from the root */
+	STG_PLACE_TAIL,  /* with the end of the path */
+	STG_PLACE_OTHER, /* any part of it, or the absolute path, or below a per-directory file */
+};
+
+enum stg_rule_place stg_rule_place(const struct stg_rule *r);
+bool stg_rule_wild(const struct stg_rule *r); /* not literal */
 
 /* Would this rule match path, were it the only one?  A per-directory merge rule never does. */
 bool stg_rule_matches(const struct stg_filter *f, const struct stg_rule *r, struct bytes path,

@@ -19,6 +19,9 @@
  * no rule protects, a directory after what is in it, unless something in it was kept.
  */
 
+/* Of one directory on the target: some millions of names. */
+#define LISTING_MAX (512u << 20)
+
 /* --- comparing --- */
 
 static bool same_time(const struct stg_stat *st, const struct tp_item_entry *t)
@@ -30,7 +33,7 @@ static bool same_time(const struct stg_stat *st, const struct tp_item_entry *t)
  * The receiver may have been uploaded into the very tree that is synced: a home directory
  * below the target root (transport/install.h says where it lies).
  */
-static bool is_receiver(struct bytes path)
+bool stg_is_receiver(struct bytes path)
 {
 	static const char dir[] = ".cache/stager/stager-receive-";
 	const uint8_t *at = path.n ? memmem(path.p, path.n, dir, sizeof(dir) - 1) : NULL;
@@ -42,7 +45,7 @@ static bool is_receiver(struct bytes path)
 static bool protected(const struct stg_filter_dir *filter, struct bytes path, bool is_dir,
 		      bool in_removed)
 {
-	return is_receiver(path) || stg_filter_protects(filter, path, is_dir, in_removed);
+	return stg_is_receiver(path) || stg_filter_protects(filter, path, is_dir, in_removed);
 }
 
 /* The target has an entry of this name: what is left to do for the item? */
@@ -174,6 +177,7 @@ static int end_compare(struct peer *p, struct slot *s, struct err *e)
 struct level {
 	size_t path_n; /* of the directory, in the path */
 	bool kept;     /* something in it stays */
+	bool left;     /* something in it would go, but for --max-delete */
 	struct stg_filter_dir *filter;
 };
 
@@ -288,7 +292,13 @@ static int remove_entry(struct peer *p, struct stg_removing *m, const struct tp_
 		return 0;
 	}
 	/* A directory is dealt with when the listing leaves it. */
-	return is_dir ? 0 : put_remove(p, buf_view(&m->path), t->name, false, &below, e);
+	if (is_dir)
+		return 0;
+	if (!stg_run_may_delete(p->run)) {
+		m->levels[m->n - 1].left = true;
+		return 0;
+	}
+	return put_remove(p, buf_view(&m->path), t->name, false, &below, e);
 }
 
 /* The next ENTER goes into the directory that was listed last. */
@@ -314,6 +324,7 @@ static void split(struct bytes path, struct bytes *ret_dir, struct bytes *ret_na
 	*ret_name = slash ? bytes_of(slash + 1, path.n - n - 1) : path;
 }
 
+/* 1: the directory goes; 0: it stays. */
 static int leave_dir(struct peer *p, struct stg_removing *m, const struct flight *f,
 		     struct err *e)
 {
@@ -321,15 +332,21 @@ static int leave_dir(struct peer *p, struct stg_removing *m, const struct flight
 	struct bytes dir, name;
 	int r = 0;
 
+	if (!level.kept && level.left)
+		atomic_fetch_add(&p->run->count.left, 1);
+	else if (!level.kept)
+		level.left = !stg_run_may_delete(p->run);
+
 	stg_filter_dir_unref(level.filter);
 	split(buf_view(&m->path), &dir, &name);
-	if (level.kept && m->n)
-		m->levels[m->n - 1].kept = true;
-	if (!level.kept)
+	if (!level.kept && !level.left)
 		r = put_remove(p, dir, name, true, f, e);
-	if (m->n)
+	if (m->n) {
+		m->levels[m->n - 1].kept |= level.kept;
+		m->levels[m->n - 1].left |= level.left;
 		m->path.n = m->levels[m->n - 1].path_n;
-	return r;
+	}
+	return r < 0 ? r : !level.kept && !level.left;
 }
 
 static int remove_item(struct peer *p, struct stg_removing *m, const struct tp_item_entry *t,
@@ -350,7 +367,7 @@ static int remove_item(struct peer *p, struct stg_removing *m, const struct tp_i
 		}
 		if (m->n < 2)
 			return err_set(e, -ERR_PROTOCOL, "a listing leaves more than it entered");
-		return leave_dir(p, m, &below, e);
+		return MIN(leave_dir(p, m, &below, e), 0);
 	default:
 		/* TP_ITEM_FAIL: what could not be listed is not removed. */
 		m->levels[m->n - 1].kept = true;
@@ -374,7 +391,7 @@ static int end_removal(struct peer *p, struct slot *s, uint32_t error, struct er
 	struct flight f = { .kind = FLIGHT_REMOVED, .job = s->job, .item = s->item };
 	struct stg_removing *m = s->removing;
 	bool kept;
-	int r = 0;
+	int r;
 
 	if (m->n != 1)
 		return err_set(e, -ERR_PROTOCOL, "a listing ends inside a directory");
@@ -382,18 +399,23 @@ static int end_removal(struct peer *p, struct slot *s, uint32_t error, struct er
 	if (error && error != ENOENT) {
 		peer_item_failed(p, s->job, s->item, "list on the target", -(int)error,
 				 strerror((int)error));
-	} else if (kept) {
+		peer_slot_free(p, s);
+		return 0;
+	}
+	if (kept) {
 		char text[TEXT_NAME_MAX];
 
 		log_info("%s is kept on the target: something in it is protected",
 			 text_name(text, buf_view(&m->path)));
+	}
+	/* What is gone already costs nothing of --max-delete. */
+	r = error ? 0 : leave_dir(p, m, &f, e);
+	if (r == 0) {
 		r = stg_catalog_forget(p->run->catalog, s->item->dir, s->item->name, e);
 		peer_item_done(p, s->job, s->item);
-	} else {
-		r = leave_dir(p, m, &f, e);
 	}
 	peer_slot_free(p, s);
-	return r;
+	return MIN(r, 0);
 }
 
 int peer_on_listing(struct peer *p, const struct tp_frame *f, struct err *e)
@@ -410,6 +432,9 @@ int peer_on_listing(struct peer *p, const struct tp_frame *f, struct err *e)
 
 		error = reader_le32(&rd);
 	} else if (s->kind == SLOT_COMPARE) {
+		if (buf_len(&s->data) > LISTING_MAX)
+			return err_set(e, -ERR_PROTOCOL, "the listing of one directory is larger "
+				       "than %u bytes", LISTING_MAX);
 		if (buf_put_bytes(&s->data, f->payload) < 0)
 			return err_set(e, -ENOMEM, "compare: out of memory");
 	} else {

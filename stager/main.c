@@ -17,6 +17,8 @@ static const struct stg_command commands[] = {
 	{ "cutover", "stop, copy until nothing changes, finalize, start", stg_command_cutover,
 	  false },
 	{ "run", "full sync, incremental rounds, cutover", stg_command_run, false },
+	{ "explain", "say which filter rule decides what becomes of a path", stg_command_explain,
+	  true },
 	{ "status", "show phase and progress", stg_command_status, false },
 	{ "report", "show what was done", stg_command_report, false },
 	{ "clean", "remove what the sync left on the target", stg_command_clean, false },

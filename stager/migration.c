@@ -116,38 +116,79 @@ static int add_filter(struct stg_filter *f, const struct stg_filter_arg *a, stru
 }
 
 /* The standard list comes after what the operator says, so that an include can win. */
-static int add_standard(struct stg_migration *m, struct err *e)
+static int add_standard(struct stg_migration *m, struct stg_filter *f, struct err *e)
 {
 	const struct stg_options *o = m->opt;
 	_cleanup_free_ char *path = NULL;
 	int r = 0;
 
 	for (size_t i = 0; i < o->exclude_patterns.n && r == 0; i++)
-		r = stg_filter_add_exclude(m->filter, o->exclude_patterns.v[i],
-					   "RSYNC_EXCLUDES", e);
+		r = stg_filter_add_exclude(f, o->exclude_patterns.v[i], "RSYNC_EXCLUDES", e);
 	if (r < 0 || !o->excludes)
 		return r;
 	if (strchr(o->excludes, '/'))
-		return stg_filter_add_file(m->filter, o->excludes, false, "--excludes", e);
+		return stg_filter_add_file(f, o->excludes, false, "--excludes", e);
 	if (asprintf(&path, "%s/share/stager/excludes/%s.list", m->prefix, o->excludes) < 0) {
 		path = NULL;
 		return no_memory(e);
 	}
-	return stg_filter_add_file(m->filter, path, false, "standard excludes", e);
+	return stg_filter_add_file(f, path, false, "standard excludes", e);
 }
 
-static int build_filter(struct stg_migration *m, struct err *e)
+static int add_args(struct stg_filter *f, const struct stg_filter_args *a, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < a->n && r == 0; i++)
+		r = add_filter(f, &a->v[i], e);
+	return r;
+}
+
+/* The rules of the one phase come first, so that they win there. */
+static int build_filter(struct stg_migration *m, enum stg_phase_kind kind,
+			struct stg_filter_input *input, struct err *e)
 {
 	const struct stg_options *o = m->opt;
-	int r = stg_filter_new(&m->filter, e);
+	struct stg_filter *f;
+	int r = stg_filter_new(&m->filters[kind], e);
 
+	if (r < 0)
+		return r;
+	f = m->filters[kind];
+	stg_filter_set_input(f, input);
+	r = stg_filter_set_cvs(f, o->home, o->cvsignore, e);
 	if (r == 0)
-		r = stg_filter_set_root(m->filter, STG_SENDER, m->source, e);
+		r = stg_filter_set_root(f, STG_SENDER, m->source, e);
 	if (r == 0 && o->target.root)
-		r = stg_filter_set_root(m->filter, STG_RECEIVER, o->target.root, e);
-	for (size_t i = 0; i < o->filters.n && r == 0; i++)
-		r = add_filter(m->filter, &o->filters.v[i], e);
-	return r < 0 ? r : add_standard(m, e);
+		r = stg_filter_set_root(f, STG_RECEIVER, o->target.root, e);
+	if (r == 0)
+		r = add_args(f, &o->phase_filters[kind], e);
+	if (r == 0)
+		r = add_args(f, &o->filters, e);
+	m->own_rules[kind] = stg_filter_count(f);
+	if (r == 0)
+		r = add_standard(m, f, e);
+	stg_filter_set_input(f, NULL);
+	return r;
+}
+
+static int build_filters(struct stg_migration *m, struct err *e)
+{
+	struct stg_filter_input input = { 0 };
+	bool same = true;
+	int r;
+
+	for (int k = 0; k < STG_PHASE_KINDS; k++)
+		same &= !m->opt->phase_filters[k].n;
+	r = build_filter(m, STG_PHASE_FULL, &input, e);
+	for (int k = STG_PHASE_FULL + 1; k < STG_PHASE_KINDS && r == 0; k++) {
+		m->filters[k] = same ? m->filters[STG_PHASE_FULL] : NULL;
+		m->own_rules[k] = m->own_rules[STG_PHASE_FULL];
+		if (!same)
+			r = build_filter(m, (enum stg_phase_kind)k, &input, e);
+	}
+	buf_fini(&input.text);
+	return r;
 }
 
 /* --- state --- */
@@ -337,10 +378,18 @@ static void *signal_main(void *arg)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGUSR1); /* ours: the end */
-	while (sigwait(&set, &sig) == 0 && sig != SIGUSR1) {
+	while (sigwait(&set, &sig) == 0) {
 		struct err e = { 0 };
 
 		pthread_mutex_lock(&m->lock);
+		if (sig == SIGUSR1) {
+			bool closing = m->closing;
+
+			pthread_mutex_unlock(&m->lock);
+			if (closing)
+				break;
+			continue;
+		}
 		m->signal = sig;
 		err_set(&e, -ERR_CANCELLED, "stopped by SIG%s: start it again to go on",
 			sigabbrev_np(sig));
@@ -471,10 +520,10 @@ int stg_migration_open(struct stg_migration *m, const struct stg_options *opt,
 	if (r == 0)
 		r = open_source(m, e);
 	if (r == 0)
-		r = build_filter(m, e);
-	if (r == 0)
-		r = level == STG_LEVEL_SYNC ? open_sync(m, e) : open_plan(m, e);
-	return r;
+		r = build_filters(m, e);
+	if (r < 0 || level == STG_LEVEL_RULES)
+		return r;
+	return level == STG_LEVEL_SYNC ? open_sync(m, e) : open_plan(m, e);
 }
 
 int stg_migration_audit(struct stg_migration *m, int event, const struct stg_audit_field *f,
@@ -539,6 +588,9 @@ int stg_migration_close(struct stg_migration *m, const struct err *e, int partia
 	if (m->report && m->audit)
 		exit_code = finish_run(m, e, exit_code);
 	if (m->signals) {
+		pthread_mutex_lock(&m->lock);
+		m->closing = true;
+		pthread_mutex_unlock(&m->lock);
 		pthread_kill(m->signal_thread, SIGUSR1);
 		pthread_join(m->signal_thread, NULL);
 	}
@@ -547,7 +599,9 @@ int stg_migration_close(struct stg_migration *m, const struct err *e, int partia
 	stg_bwlimit_free(m->bwlimit);
 	stg_ssh_free(m->ssh);
 	stg_catalog_close(m->catalog);
-	stg_filter_free(m->filter);
+	for (int k = 0; k < STG_PHASE_KINDS; k++)
+		if (!k || m->filters[k] != m->filters[0])
+			stg_filter_free(m->filters[k]);
 	stg_mounts_free(m->mounts);
 	for (size_t i = 0; i < 4; i++) {
 		int fd = (int[]){ m->source_fd, m->state_fd, m->report_fd, m->lock_fd }[i];

@@ -35,7 +35,8 @@ struct stg_migration {
 	char run_id[33];
 	uint64_t run_number;
 	struct stg_catalog *catalog;
-	struct stg_filter *filter;
+	struct stg_filter *filters[STG_PHASE_KINDS]; /* by kind of phase; may be one and the same */
+	size_t own_rules[STG_PHASE_KINDS]; /* how many of them stand before the standard list */
 	struct stg_mounts *mounts;
 	struct stg_ssh *ssh;
 	struct stg_connector *connector; /* another way to the target; NULL: by SSH */
@@ -51,11 +52,13 @@ struct stg_migration {
 	int signal; /* that asked to stop; 0: none */
 	pthread_t signal_thread;
 	bool signals; /* it runs */
+	bool closing; /* it is to end */
 };
 
 /* How much of it: each level has all that the ones before have. */
 enum stg_migration_level {
-	STG_LEVEL_SOURCE, /* source, filter, mounts, and the catalog if there is one: plan */
+	STG_LEVEL_RULES,  /* source, filters, mounts: explain */
+	STG_LEVEL_SOURCE, /* and the catalog if there is one: plan */
 	STG_LEVEL_SYNC,   /* the lock, a catalog, target, report, audit log, progress, signals */
 };
 

@@ -11,6 +11,7 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,6 +50,7 @@ enum type {
 	TYPE_TARGET,     /* a SPEC, kept by level until resolve() */
 	TYPE_FILTER,     /* value is the enum stg_filter_kind */
 	TYPE_PER_DIR,    /* -F */
+	TYPE_PHASES,     /* config only: filter rules of single phases */
 	TYPE_HOST,       /* environment only */
 	TYPE_USER,       /* environment only */
 	TYPE_SECRET,     /* environment only: const char *, borrowed */
@@ -111,6 +113,16 @@ static const struct word sessions_words[] = {
 static const struct word compress_words[] = {
 	{ "auto", STG_COMPRESS_AUTO },
 	{ "off", STG_COMPRESS_OFF },
+	{ NULL, 0 },
+};
+static const struct word max_delete_words[] = {
+	{ "none", STG_MAX_DELETE_NONE },
+	{ NULL, 0 },
+};
+static const struct word phase_words[] = {
+	{ "full", STG_PHASE_FULL },
+	{ "incremental", STG_PHASE_INCREMENTAL },
+	{ "cutover", STG_PHASE_CUTOVER },
 	{ NULL, 0 },
 };
 /* Lists that packaging/ installs below share/stager/excludes/. */
@@ -220,6 +232,8 @@ static const struct row rows[] = {
 	  .help = "include patterns, one a line" },
 	{ .name = "filter", .key = "filter", .arg = "RULE", .type = TYPE_FILTER,
 	  .value = STG_FILTER_RULE, .group = GROUP_FILTER, .help = "any rule of rsync's language" },
+	{ .key = "phases", .type = TYPE_PHASES, .words = phase_words, .group = GROUP_FILTER,
+	  .help = "filter rules of single phases" },
 	{ .letter = 'F', .key = "per_dir_filter", .type = TYPE_PER_DIR, .min = 0, .max = 2,
 	  .group = GROUP_FILTER,
 	  .help = "read .rsync-filter in each directory; twice: leave these files out, too" },
@@ -233,6 +247,10 @@ static const struct row rows[] = {
 
 	{ .name = "no-delete", .key = "no_delete", .type = TYPE_FLAG, .group = GROUP_TRANSFER,
 	  FIELD(no_delete), .help = "keep extra files on the target" },
+	{ .name = "max-delete", .key = "max_delete", .arg = "N|none", .type = TYPE_NUMBER,
+	  .min = 0, .max = INT_MAX, .words = max_delete_words, .group = GROUP_TRANSFER,
+	  FIELD(max_delete), .def = "none",
+	  .help = "entries that a phase may delete; with more, exit status 25" },
 	{ .name = "mkpath", .key = "mkpath", .type = TYPE_FLAG, .group = GROUP_TRANSFER,
 	  FIELD(mkpath), .help = "create missing parents of the target root" },
 	{ .name = "bwlimit", .key = "bwlimit", .arg = "RATE", .type = TYPE_RATE,
@@ -272,6 +290,10 @@ static const struct row rows[] = {
 	  .help = "print the selected paths, one a line" },
 	{ .name = "list0", .type = TYPE_FLAG, .only = "plan", .group = GROUP_PHASE, FIELD(list0),
 	  .help = "the same, each ended by a NUL" },
+	{ .name = "list-deletes", .type = TYPE_FLAG, .only = "plan", .group = GROUP_PHASE,
+	  FIELD(list_deletes), .help = "print \"deleting PATH\" for what would be deleted" },
+	{ .name = "lint", .type = TYPE_FLAG, .only = "explain", .group = GROUP_PHASE, FIELD(lint),
+	  .help = "name rules that cannot do what they say; exit status 1 when there are any" },
 	{ .name = "json", .type = TYPE_FLAG, .only = "status", .group = GROUP_PHASE, FIELD(json),
 	  .help = "for programs" },
 	{ .name = "format", .arg = "text", .type = TYPE_ENUM, .words = format_words,
@@ -697,6 +719,8 @@ static int apply(struct parse *p, const struct row *row, enum level level,
 		while (r == 0 && p->per_dir < (unsigned)v)
 			r = per_dir_add(p, &p->config_filters, origin, e);
 		return r;
+	case TYPE_PHASES: /* apply_phases() has done it */
+		return 0;
 	case TYPE_HOST:
 		return stg_target_host(text, &p->env_host, e);
 	case TYPE_USER:
@@ -987,22 +1011,124 @@ static int apply_value(struct parse *p, const struct stg_jsonc *d, const struct 
 	return 0;
 }
 
+/* v has a key that is none of those that were tried. */
+static int unknown_name(const struct parse *p, const struct stg_jsonc *d, const cJSON *v,
+			const char *what, const struct nearest *near, struct err *e)
+{
+	struct stg_jsonc_pos pos = stg_jsonc_key_pos(d, v);
+	char name[TEXT_NAME_MAX];
+	const char *best = nearest_get(near);
+
+	return err_set(
+		e, -ERR_USAGE, "%s: line %u, column %u: unknown %s '%s'%s%s%s",
+		p->o->config, pos.line, pos.column, what,
+		text_name(name, bytes_str(v->string)), best ? ", did you mean '" : "",
+		best ? best : "", best ? "'?" : "");
+}
+
 static int unknown_key(const struct parse *p, const struct stg_jsonc *d, const cJSON *v,
 		       struct err *e)
 {
 	struct nearest near = { .word = v->string };
-	struct stg_jsonc_pos pos = stg_jsonc_key_pos(d, v);
-	char name[TEXT_NAME_MAX];
-	const char *best;
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		if (rows[i].key && row_exists(&rows[i], p->commands))
 			nearest_try(&near, rows[i].key);
-	best = nearest_get(&near);
-	return err_set(
-		e, -ERR_USAGE, "%s: line %u, column %u: unknown key '%s'%s%s%s",
-		p->o->config, pos.line, pos.column, text_name(name, bytes_str(v->string)),
-		best ? ", did you mean '" : "", best ? best : "", best ? "'?" : "");
+	return unknown_name(p, d, v, "key", &near, e);
+}
+
+/* The value of the key row, or an element of it, in the object of a phase. */
+static int apply_phase_value(struct parse *p, const struct stg_jsonc *d,
+			     const struct row *row, enum stg_phase_kind kind, const cJSON *v,
+			     struct err *e)
+{
+	_cleanup_free_ char *origin = NULL;
+	int r;
+
+	if (asprintf(&origin, "%s: line %u", p->o->config,
+		     stg_jsonc_value_pos(d, v).line) < 0) {
+		origin = NULL;
+		return no_memory(e);
+	}
+	if (!cJSON_IsString(v))
+		r = wrong_type(row, v, e);
+	else if (!*v->valuestring)
+		r = err_set(e, -ERR_USAGE, "the value is empty");
+	else
+		return filters_add(&p->o->phase_filters[kind], (enum stg_filter_kind)row->value,
+				   v->valuestring, origin, e);
+	return stg_jsonc_ctx(d, v, err_ctx(e, r, "%s", row->key), e);
+}
+
+static int apply_phase_member(struct parse *p, const struct stg_jsonc *d,
+			      enum stg_phase_kind kind, const cJSON *v, struct err *e)
+{
+	struct nearest near = { .word = v->string };
+	const struct row *row = NULL;
+	const cJSON *element;
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		if (rows[i].type != TYPE_FILTER)
+			continue;
+		nearest_try(&near, rows[i].key);
+		if (!strcmp(rows[i].key, v->string))
+			row = &rows[i];
+	}
+	if (!row)
+		return unknown_name(p, d, v, "key of a phase", &near, e);
+	if (!cJSON_IsArray(v))
+		return apply_phase_value(p, d, row, kind, v, e);
+	cJSON_ArrayForEach(element, v)
+	{
+		r = apply_phase_value(p, d, row, kind, element, e);
+		if (r < 0)
+			break;
+	}
+	return r;
+}
+
+static int want_object(const struct stg_jsonc *d, const char *key, const cJSON *v, struct err *e)
+{
+	int r;
+
+	if (cJSON_IsObject(v))
+		return 0;
+	r = err_set(e, -ERR_USAGE, "%s: expected an object, found %s", key, kind_of(v));
+	return stg_jsonc_ctx(d, v, r, e);
+}
+
+/* "phases": { "full": { "filter": [...] }, ... } */
+static int apply_phases(struct parse *p, const struct stg_jsonc *d, const struct row *row,
+			const cJSON *v, struct err *e)
+{
+	const cJSON *phase, *member;
+	int r = want_object(d, row->key, v, e);
+
+	if (r < 0)
+		return r;
+	cJSON_ArrayForEach(phase, v)
+	{
+		struct nearest near = { .word = phase->string };
+		const struct word *w = row->words;
+
+		for (const struct word *k = row->words; k->name; k++)
+			nearest_try(&near, k->name);
+		while (w->name && strcmp(w->name, phase->string) != 0)
+			w++;
+		if (!w->name)
+			return unknown_name(p, d, phase, "phase", &near, e);
+		r = want_object(d, w->name, phase, e);
+		if (r < 0)
+			return r;
+		cJSON_ArrayForEach(member, phase)
+		{
+			r = apply_phase_member(p, d, (enum stg_phase_kind)w->value, member, e);
+			if (r < 0)
+				return r;
+		}
+	}
+	return 0;
 }
 
 static int apply_member(struct parse *p, const struct stg_jsonc *d, const cJSON *v,
@@ -1017,6 +1143,8 @@ static int apply_member(struct parse *p, const struct stg_jsonc *d, const cJSON 
 			row = &rows[i];
 	if (!row)
 		return unknown_key(p, d, v, e);
+	if (row->type == TYPE_PHASES)
+		return apply_phases(p, d, row, v, e);
 	if (!cJSON_IsArray(v) || (row->type != TYPE_LIST && row->type != TYPE_FILTER))
 		return apply_value(p, d, row, v, e);
 	cJSON_ArrayForEach(element, v)
@@ -1222,9 +1350,10 @@ static int resolve(struct parse *p, struct err *e)
 	resolve_password(p);
 	if (level_of(p, "bandwidth_limit_mb") > level_of(p, "bwlimit"))
 		o->bwlimit_bytes = (uint64_t)p->limit_mb * 1000000;
-	if (o->list && o->list0)
+	if (o->list + o->list0 + o->list_deletes > 1)
 		return err_set(e, -ERR_USAGE,
-			       "--list and --list0 are both given: keep one");
+			       "of --list, --list0 and --list-deletes more than one is given: "
+			       "keep one");
 	r = resolve_source(o, e);
 	if (r < 0)
 		return r;
@@ -1432,6 +1561,8 @@ static int parse_all(struct parse *p, int argc, char **argv, char **envp, struct
 	o->agent_socket = env_get(envp, "SSH_AUTH_SOCK");
 	if (o->agent_socket && !*o->agent_socket)
 		o->agent_socket = NULL;
+	o->home = env_get(envp, "HOME");
+	o->cvsignore = env_get(envp, "CVSIGNORE");
 	r = check_applies(p, e);
 	return r < 0 ? r : apply_levels(p, envp, e);
 }
@@ -1467,6 +1598,8 @@ void stg_options_fini(struct stg_options *o)
 	stg_strlist_fini(&o->paths);
 	stg_strlist_fini(&o->exclude_patterns);
 	filters_fini(&o->filters);
+	for (size_t i = 0; i < STG_PHASE_KINDS; i++)
+		filters_fini(&o->phase_filters[i]);
 	buf_fini(&o->text);
 	stg_strlist_fini(&o->owned);
 	*o = (struct stg_options){ 0 };

@@ -17,6 +17,7 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "stager/progress.h"
+#include "stager/report.h"
 #include "stager/target.h"
 
 #define STG_CONFIG_DEFAULT "/etc/stager/stager.json"
@@ -88,6 +89,7 @@ enum stg_report_format {
 #define STG_SESSIONS_AUTO 0
 #define STG_COMPRESS_AUTO (-1)
 #define STG_COMPRESS_OFF 0
+#define STG_MAX_DELETE_NONE (-1)
 
 /* Strings are owned by this struct unless said otherwise; NULL means "not given". */
 struct stg_options {
@@ -120,6 +122,9 @@ struct stg_options {
 	unsigned phase_timeout_s; /* 0: none */
 
 	struct stg_filter_args filters;
+	struct stg_filter_args phase_filters[STG_PHASE_KINDS]; /* before those, in one phase */
+	const char *home;      /* HOME and CVSIGNORE, for "-C" rules; borrowed from envp */
+	const char *cvsignore;
 	/*
 	 * The standard excludes: a list's name, or a path when it has a '/'; NULL for none, or
 	 * when exclude_patterns holds them instead.
@@ -128,6 +133,7 @@ struct stg_options {
 	struct stg_strlist exclude_patterns;
 
 	bool no_delete;
+	int max_delete; /* entries in a phase, or STG_MAX_DELETE_NONE */
 	bool mkpath;
 	uint64_t bwlimit_bytes; /* a second; 0: no limit */
 	unsigned sessions;      /* or STG_SESSIONS_AUTO */
@@ -142,6 +148,8 @@ struct stg_options {
 
 	bool list;
 	bool list0;
+	bool list_deletes;
+	bool lint;
 	bool json;
 	enum stg_report_format format;
 
@@ -150,7 +158,7 @@ struct stg_options {
 
 /*
  * Fill *ret from argv (argv[0] is the program), envp and the config file; argv and envp need
- * not stay, but for RSYNC_TARGET_PASSWORD and SSH_AUTH_SOCK.  commands must outlive *ret.  -ERR_USAGE with a
+ * not stay, but for RSYNC_TARGET_PASSWORD, SSH_AUTH_SOCK, HOME and CVSIGNORE.  commands must outlive *ret.  -ERR_USAGE with a
  * text that names option, variable or key.  *ret is the caller's to fini, on success only.
  */
 int stg_options_parse(int argc, char **argv, char **envp, const struct stg_command *commands,

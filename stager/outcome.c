@@ -195,6 +195,10 @@ static int settle(struct peer *p, struct flight *f, struct err *e)
 		r = stg_catalog_record(run->catalog, item->dir, item->path, item->name, &f->row,
 				       item->has_old ? item->old_nlink : 0, e);
 		atomic_fetch_add_explicit(&run->count.changed, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&run->count.skipped_by_hash, f->by_hash,
+					  memory_order_relaxed);
+		atomic_fetch_add_explicit(&run->count.rechecked, f->by_hash && item->recheck,
+					  memory_order_relaxed);
 		if (run->progress)
 			stg_progress_add_entries(run->progress, 1);
 		p->stats.entries++;

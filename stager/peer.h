@@ -41,6 +41,7 @@ struct flight {
 	} kind;
 	bool refused;
 	bool warned;
+	bool by_hash; /* only metadata went, the content was known to be there */
 	struct stg_job *job;
 	struct stg_item *item;
 	struct stg_row row;
@@ -119,6 +120,7 @@ struct peer {
 	struct buf dir_path;
 	int source_fd;  /* the source directory that is held open; -1: none */
 	struct buf source_path;
+	unsigned source_pass; /* of the run, when it was opened */
 	uint32_t synced; /* the last epoch asked for */
 	atomic_uint_fast32_t durable; /* the last one answered */
 	atomic_bool connected;
@@ -163,6 +165,7 @@ int peer_give_back(struct peer *p, struct err *e) _must_check_;
 /* --- listing.c --- */
 
 struct stg_removing;
+bool stg_is_receiver(struct bytes path); /* an uploaded receiver: never deleted by a sync */
 int peer_on_listing(struct peer *p, const struct tp_frame *f, struct err *e) _must_check_;
 /* Ask for what is below item, to remove all of it that no rule protects. */
 int peer_begin_removal(struct peer *p, struct stg_job *job, struct stg_item *item,

@@ -11,6 +11,7 @@
 
 #include "common/io.h"
 #include "common/log.h"
+#include "common/sha256.h"
 #include "common/text.h"
 #include "stager/audit.h"
 #include "stager/filter.h"
@@ -49,7 +50,9 @@ struct phase {
 	int64_t began_ns, deadline_ns; /* deadline 0: none */
 	int64_t epoch_ns;              /* when the last epoch was asked for */
 	uint32_t asked;                /* that epoch; 0: none is on its way */
+	bool unsettled;                /* an earlier phase may have left what is not durable */
 	const char *warning;           /* for the report; NULL: none */
+	char left_text[128];           /* the warning of --max-delete */
 	bool woken;                    /* the sessions know that they are admitted */
 };
 
@@ -212,7 +215,7 @@ static int end_epoch(struct phase *ph, struct err *e)
 	uint32_t epoch;
 	int r;
 
-	if (!atomic_load(&ph->run.count.acked) && !ph->run.distrust)
+	if (!atomic_load(&ph->run.count.acked) && !ph->unsettled)
 		return 0; /* nothing was changed there */
 	stg_progress_step(&ph->m->progress, "sync");
 	r = ask_epoch(ph, e);
@@ -236,6 +239,7 @@ static int set_sync_point(struct phase *ph, struct err *e)
 	struct timespec ts;
 	const char *path;
 
+	atomic_fetch_add(&run->pass, 1);
 	clock_gettime(CLOCK_REALTIME_COARSE, &ts);
 	run->sync_ns = ts.tv_sec * 1000000000LL + ts.tv_nsec;
 	if (syncfs(run->source_fd) < 0)
@@ -342,22 +346,54 @@ static int remove_stage(struct phase *ph, struct err *e)
 	return r < 0 ? r : wait_idle(ph, e);
 }
 
+/*
+ * Some of the plan was not carried out: the catalog does not know what stayed, so the next
+ * phase is to ask the target about these directories.
+ */
+static int unsure_stage(struct phase *ph, struct err *e)
+{
+	struct stg_removal_page *page;
+	int r = 0;
+
+	if (!atomic_load(&ph->run.count.left))
+		return 0;
+	page = calloc(1, sizeof(*page));
+	if (!page)
+		return no_memory(e);
+	do {
+		r = stg_catalog_next_removal(ph->run.catalog, page, e);
+		for (size_t i = 0; r == 0 && i < page->n; i++)
+			if (!i || page->rows[i].dir != page->rows[i - 1].dir)
+				r = stg_catalog_mark_unsure(ph->run.catalog,
+							    page->rows[i].path, e);
+	} while (r == 0 && page->n);
+	buf_fini(&page->bytes);
+	free(page);
+	return r;
+}
+
 /* What had to wait for the removals, and what that brought up. */
 static int again_stage(struct phase *ph, struct err *e)
 {
 	int r = 0;
 
 	for (;;) {
-		struct stg_job *job;
+		struct stg_job *jobs, *job;
 
 		pthread_mutex_lock(&ph->run.lock);
-		job = TAKE_PTR(ph->run.again);
+		jobs = TAKE_PTR(ph->run.again);
 		pthread_mutex_unlock(&ph->run.lock);
-		if (!job)
+		if (!jobs)
 			return r;
-		for (size_t i = 0; i < job->n; i++)
-			job->items[i].after_removal = true;
-		r = push(ph, job, e);
+		while ((job = jobs)) {
+			jobs = job->next;
+			for (size_t i = 0; i < job->n; i++)
+				job->items[i].after_removal = true;
+			if (r == 0)
+				r = push(ph, job, e);
+			else
+				stg_job_free(job);
+		}
 		if (r == 0)
 			r = wait_idle(ph, e);
 		if (r < 0)
@@ -365,11 +401,37 @@ static int again_stage(struct phase *ph, struct err *e)
 	}
 }
 
+/*
+ * The name that was to carry the inode does not: it went with a directory that was moved (no
+ * change of the inode tells of that), names another file now, or was refused.
+ */
+static bool leader_is_lost(const struct stg_follower *f)
+{
+	return !f->acked || f->leader_row.st.ino != f->st.ino || f->leader_row.st.dev != f->st.dev;
+}
+
+/* Another name has to carry the inode: this one, if it is the first that is sent again. */
+static int follower_again(struct phase *ph, const struct stg_follower *f, struct err *e)
+{
+	int r = stg_catalog_drop_leader(ph->run.catalog, &f->st, e);
+
+	return r < 0 ? r : stg_run_again(&ph->run, &(struct stg_item){
+		.op = STG_OP_SEND,
+		.dir = f->dir,
+		.path = f->path,
+		.name = f->name,
+		.st = f->st,
+		.has_old = f->old_nlink != 0,
+		.old_nlink = f->old_nlink,
+	}, e);
+}
+
 static int link_item(struct phase *ph, struct stg_job *job, const struct stg_follower *f,
-		     struct err *e)
+		     bool last, struct err *e)
 {
 	struct stg_item item = {
 		.op = STG_OP_LINK,
+		.after_removal = true,
 		.dir = f->dir,
 		.path = f->path,
 		.name = f->name,
@@ -380,7 +442,9 @@ static int link_item(struct phase *ph, struct stg_job *job, const struct stg_fol
 		.old_nlink = f->old_nlink,
 	};
 
-	if (!f->acked) {
+	if (leader_is_lost(f)) {
+		if (!last)
+			return follower_again(ph, f, e);
 		stg_run_entry_error(&ph->run, f->path, f->name, "link", -ENOENT,
 				    "the first name of its inode could not be sent");
 		return 0;
@@ -394,13 +458,13 @@ static int link_item(struct phase *ph, struct stg_job *job, const struct stg_fol
 	return stg_job_add(job, &item, e);
 }
 
-static int link_stage(struct phase *ph, struct err *e)
+/* Followers from the page on; last: those whose leader is lost are given up. */
+static int link_pages(struct phase *ph, struct stg_follower_page *page, bool last, struct err *e)
 {
-	struct stg_follower_page *page = calloc(1, sizeof(*page));
-	int r = page ? 0 : no_memory(e);
+	int r = 0;
 
 	while (r == 0) {
-		struct stg_job *job;
+		struct stg_job *job = NULL;
 
 		r = stg_catalog_next_follower(ph->run.catalog, page, e);
 		if (r < 0 || !page->n)
@@ -408,14 +472,28 @@ static int link_stage(struct phase *ph, struct err *e)
 		stg_progress_step(&ph->m->progress, "link");
 		r = stg_job_new(STG_JOB_ITEMS, &job, e);
 		for (size_t i = 0; r == 0 && i < page->n; i++)
-			r = link_item(ph, job, &page->rows[i], e);
+			r = link_item(ph, job, &page->rows[i], last, e);
 		if (r == 0)
-			r = push(ph, job, e);
+			r = push(ph, TAKE_PTR(job), e);
+		stg_job_free(job);
 	}
+	return r < 0 ? r : wait_idle(ph, e);
+}
+
+/* Where a leader was lost another one is sent, and what follows that one comes after it. */
+static int link_stage(struct phase *ph, struct err *e)
+{
+	struct stg_follower_page *page = calloc(1, sizeof(*page));
+	int r = page ? link_pages(ph, page, false, e) : no_memory(e);
+
+	if (r == 0)
+		r = again_stage(ph, e);
+	if (r == 0)
+		r = link_pages(ph, page, true, e);
 	if (page)
 		buf_fini(&page->bytes);
 	free(page);
-	return r < 0 ? r : wait_idle(ph, e);
+	return r;
 }
 
 /*
@@ -458,7 +536,8 @@ static int directory_stage(struct phase *ph, struct err *e)
 	int r = page ? 0 : no_memory(e);
 
 	if (page)
-		*page = (struct stg_dirty_page){ .next_depth = ~0u, .next_id = ~0ull };
+		*page = (struct stg_dirty_page){ .phase = ph->run.phase.id,
+						 .next_depth = ~0u, .next_id = ~0ull };
 	while (r == 0) {
 		r = stg_catalog_next_dirty(ph->run.catalog, page, e);
 		if (r < 0 || !page->n)
@@ -476,7 +555,7 @@ static int pass(struct phase *ph, struct err *e)
 {
 	static int (*const stages[])(struct phase *, struct err *) = {
 		set_sync_point, scan_and_send, remove_stage, again_stage, link_stage,
-		directory_stage,
+		directory_stage, unsure_stage,
 	};
 	int r = stg_catalog_clear_plan(ph->run.catalog, e);
 
@@ -494,7 +573,7 @@ static uint64_t work_done(struct phase *ph)
 {
 	struct stg_counters *c = &ph->run.count;
 
-	return atomic_load(&c->changed) - atomic_load(&c->skipped_by_hash) +
+	return atomic_load(&c->changed) - atomic_load(&c->rechecked) +
 	       atomic_load(&c->deleted) + atomic_load(&c->vanished);
 }
 
@@ -505,8 +584,9 @@ static int passes(struct phase *ph, struct err *e)
 	int r;
 
 	for (int i = 0; i < (cutover ? CUTOVER_PASSES : 1); i++) {
-		/* What vanished from an earlier pass is no matter any more. */
+		/* What vanished from an earlier pass, or was left by it, is no matter any more. */
 		atomic_store(&ph->run.count.vanished, 0);
+		atomic_store(&ph->run.count.left, 0);
 		before = work_done(ph);
 		r = pass(ph, e);
 		after = work_done(ph);
@@ -587,6 +667,7 @@ static int check_boot(struct phase *ph, struct err *e)
 		if (r < 0 || (r > 0 && last.id != run->phase.id && last.finished_ns))
 			return MIN(r, 0);
 	}
+	ph->unsettled = true;
 	r = wait_for(ph, is_told, e);
 	for (size_t i = 0; r == 0 && i < sizeof(run->target.boot_id); i++)
 		r = buf_printf(&now, "%02x", run->target.boot_id[i]);
@@ -629,9 +710,13 @@ static int begin_target(struct phase *ph, struct err *e)
 		r = wait_for(ph, is_told, e);
 		if (r < 0)
 			return r;
+		if (run->resumed && (run->target.flags & TP_R_EMPTY)) {
+			log_info("the target is empty: the full sync begins anew");
+			run->resumed = false;
+		}
 		if (!run->resumed) {
 			run->phase.fresh = (run->target.flags & TP_R_EMPTY) != 0;
-			r = stg_catalog_forget_all(run->catalog, e);
+			r = stg_catalog_begin_full(run->catalog, &run->phase, e);
 			if (r < 0)
 				return r;
 		}
@@ -648,12 +733,47 @@ static int begin_target(struct phase *ph, struct err *e)
 	return r;
 }
 
+/* A digest of the rules as they were written. */
+static int rules_digest(const struct stg_filter *f, char out[SHA256_HEX_SIZE], struct err *e)
+{
+	_cleanup_(buf_fini) struct buf all = BUF_INIT;
+
+	for (size_t i = 0; i < stg_filter_count(f); i++) {
+		const char *text = stg_rule_text(stg_filter_rule(f, i));
+
+		if (buf_put(&all, text, strlen(text) + 1) < 0)
+			return no_memory(e);
+	}
+	sha256_hex(out, buf_view(&all));
+	return 0;
+}
+
+/*
+ * Under other rules than those of the full sync the source may show directories that were
+ * hidden then: the target may have something of that name, which nobody has looked at.
+ */
+static int check_rules(struct phase *ph, struct err *e)
+{
+	_cleanup_(buf_fini) struct buf kept = BUF_INIT;
+	char now[SHA256_HEX_SIZE];
+	int r = rules_digest(ph->run.filter, now, e);
+
+	if (r == 0 && ph->kind == STG_PHASE_FULL)
+		return stg_catalog_set(ph->run.catalog, "full_rules", now, e);
+	if (r == 0)
+		r = stg_catalog_get(ph->run.catalog, "full_rules", &kept, e);
+	if (r > 0)
+		ph->run.compare_new = strcmp(buf_cstr(&kept), now) != 0;
+	return MIN(r, 0);
+}
+
 static int level_of(const struct stg_options *o)
 {
 	return o->compress == STG_COMPRESS_AUTO ? TP_LEVEL_AUTO : o->compress;
 }
 
-static int init_run(struct stg_run *run, struct stg_migration *m, struct err *e)
+static int init_run(struct stg_run *run, struct stg_migration *m, enum stg_phase_kind kind,
+		    struct err *e)
 {
 	pthread_condattr_t attr;
 
@@ -664,13 +784,15 @@ static int init_run(struct stg_run *run, struct stg_migration *m, struct err *e)
 		.paths_n = m->opt->paths.n,
 		.target_root = bytes_str(m->opt->target.root ? m->opt->target.root : ""),
 		.catalog = m->catalog,
-		.filter = m->filter,
+		.filter = m->filters[kind],
 		.mounts = m->mounts,
 		.connector = m->connector || !m->ssh ? m->connector : stg_ssh_connector(m->ssh),
 		.report = m->report,
 		.progress = m->progressing ? &m->progress : NULL,
 		.bwlimit = m->bwlimit,
 		.delete = !m->opt->no_delete,
+		.delete_limited = m->opt->max_delete != STG_MAX_DELETE_NONE,
+		.delete_left = m->opt->max_delete,
 		.level = level_of(m->opt),
 		.sessions = m->opt->sessions == STG_SESSIONS_AUTO ? SESSIONS_AUTO :
 								    m->opt->sessions,
@@ -690,7 +812,12 @@ static int init_run(struct stg_run *run, struct stg_migration *m, struct err *e)
 
 static void fini_run(struct stg_run *run)
 {
-	stg_job_free(run->again);
+	while (run->again) {
+		struct stg_job *next = run->again->next;
+
+		stg_job_free(run->again);
+		run->again = next;
+	}
 	for (size_t i = 0; i < run->filters_n; i++)
 		stg_filter_dir_unref(run->filters[i]);
 	free(run->filters);
@@ -705,7 +832,23 @@ static int partial_code(struct phase *ph)
 {
 	if (atomic_load(&ph->run.count.failed) || atomic_load(&ph->run.count.scan_errors))
 		return 23;
-	return atomic_load(&ph->run.count.vanished) ? 24 : 0;
+	if (atomic_load(&ph->run.count.vanished))
+		return 24;
+	return atomic_load(&ph->run.count.left) ? 25 : 0;
+}
+
+static void warn_left(struct phase *ph)
+{
+	uint64_t left = atomic_load(&ph->run.count.left);
+
+	if (!left)
+		return;
+	snprintf(ph->left_text, sizeof(ph->left_text),
+		 "--max-delete %d: %llu more entries would have been deleted, they were left",
+		 ph->m->opt->max_delete, (unsigned long long)left);
+	log_error("%s", ph->left_text);
+	if (!ph->warning)
+		ph->warning = ph->left_text;
 }
 
 static void report_sessions(struct phase *ph)
@@ -750,11 +893,20 @@ static int run_phase(struct phase *ph, struct err *e)
 	int r;
 
 	ph->run.eager = ph->kind == STG_PHASE_FULL;
+	if (ph->kind != STG_PHASE_FULL) {
+		r = stg_catalog_has_entries(ph->run.catalog, e);
+		if (r < 0)
+			return r;
+		ph->run.expect_data = r > 0;
+	}
 	r = stg_senders_start(&ph->run, &ph->senders, e);
 	if (r == 0)
 		r = begin_target(ph, e);
 	if (r == 0)
+		r = check_rules(ph, e);
+	if (r == 0)
 		r = passes(ph, e);
+	warn_left(ph);
 	return r < 0 ? r : finish(ph, e);
 }
 
@@ -825,7 +977,7 @@ int stg_phase_run(struct stg_migration *m, enum stg_phase_kind kind, int *ret_pa
 
 	if (r < 0)
 		return r;
-	r = init_run(&ph.run, m, e);
+	r = init_run(&ph.run, m, kind, e);
 	if (r < 0)
 		return r;
 	ph.epoch_ns = ph.began_ns;
@@ -846,8 +998,7 @@ int stg_phase_run(struct stg_migration *m, enum stg_phase_kind kind, int *ret_pa
 	if (ph.senders)
 		stg_senders_join(ph.senders);
 	(void)!stg_migration_activate(m, NULL, NULL);
-	if (ph.senders)
-		r = end_report(&ph, r, e);
+	r = end_report(&ph, r, e);
 	if (r == 0)
 		r = stg_catalog_commit(m->catalog, e);
 	stg_senders_free(ph.senders);
@@ -917,11 +1068,12 @@ int stg_phase_clean(struct stg_migration *m, struct err *e)
 	struct phase ph = { .m = m, .epoch_ns = clock_mono_ns() };
 	_cleanup_(stg_filter_freep) struct stg_filter *filter = NULL;
 	struct stg_filter_dir *node = NULL;
-	int r = init_run(&ph.run, m, e);
+	int r = init_run(&ph.run, m, STG_PHASE_FULL, e);
 
 	if (r < 0)
 		return r;
 	ph.run.delete = true;
+	ph.run.delete_limited = false;
 	ph.run.sessions = 1;
 	r = leftovers_filter(&filter, &node, e);
 	if (r == 0)
@@ -943,27 +1095,53 @@ int stg_phase_clean(struct stg_migration *m, struct err *e)
 	return r;
 }
 
+/* Walk the source with run's filter; no job is made. */
+static int walk(struct stg_run *run, const struct stg_scan_visitor *visitor, struct err *e)
+{
+	struct stg_scan *scan;
+	int r;
+
+	run->dry = true;
+	r = stg_scan_start(run, scan_threads(), visitor, &scan, e);
+	if (r < 0)
+		return r;
+	stg_scan_join(scan);
+	if (run->error.code)
+		*e = run->error;
+	return run->error.code;
+}
+
+int stg_phase_walk(struct stg_migration *m, enum stg_phase_kind kind,
+		   const struct stg_scan_visitor *visitor, uint64_t *ret_errors, struct err *e)
+{
+	struct stg_run run;
+	int r = init_run(&run, m, kind, e);
+
+	if (r < 0)
+		return r;
+	run.catalog = NULL;
+	r = walk(&run, visitor, e);
+	*ret_errors = atomic_load(&run.count.scan_errors);
+	fini_run(&run);
+	return r;
+}
+
 int stg_phase_plan(struct stg_migration *m, const struct stg_scan_visitor *visitor,
 		   struct stg_plan *ret, struct err *e)
 {
 	struct phase ph = { .m = m };
-	struct stg_scan *scan;
 	int stands = 0, r;
 
-	r = init_run(&ph.run, m, e);
-	if (r < 0)
-		return r;
-	ph.run.dry = true;
 	if (m->catalog)
 		stands = stg_catalog_full_stands(m->catalog, e);
-	if (stands <= 0)
+	if (stands < 0)
+		return stands;
+	r = init_run(&ph.run, m, stands ? STG_PHASE_INCREMENTAL : STG_PHASE_FULL, e);
+	if (r < 0)
+		return r;
+	if (!stands)
 		ph.run.catalog = NULL; /* a new full sync asks the target, not the catalog */
-	r = stands < 0 ? stands : stg_scan_start(&ph.run, scan_threads(), visitor, &scan, e);
-	if (r == 0) {
-		stg_scan_join(scan);
-		r = ph.run.error.code;
-		*e = ph.run.error;
-	}
+	r = walk(&ph.run, visitor, e);
 	*ret = (struct stg_plan){
 		.entries = atomic_load(&ph.run.count.scanned),
 		.bytes = atomic_load(&ph.run.count.scanned_bytes),

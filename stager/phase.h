@@ -14,7 +14,7 @@ struct stg_scan_visitor;
 
 /*
  * Run one phase to its end.  0: done, *ret_partial is 0, or 23 when entries could not be
- * sent, or 24 when entries vanished.  Negative: it did not get to its end; what the target
+ * sent, or 24 when entries vanished, or 25 when --max-delete kept some.  Negative: it did not get to its end; what the target
  * acknowledged is kept, and the same phase goes on when it is run again.
  *
  * A full sync compares with the target itself, unless it goes on after a break.  An
@@ -45,3 +45,11 @@ struct stg_plan {
 /* Walk the source and say what the next phase would do.  Changes nothing. */
 int stg_phase_plan(struct stg_migration *m, const struct stg_scan_visitor *visitor,
 		   struct stg_plan *ret, struct err *e) _must_check_;
+
+/*
+ * Only walk the source, by the rules of this kind of phase.  *ret_errors: what could not be
+ * read.
+ */
+int stg_phase_walk(struct stg_migration *m, enum stg_phase_kind kind,
+		   const struct stg_scan_visitor *visitor, uint64_t *ret_errors, struct err *e)
+	_must_check_;

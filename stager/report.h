@@ -66,6 +66,8 @@ enum stg_phase_kind {
 	STG_PHASE_CUTOVER,     /* cutover_sync */
 };
 
+#define STG_PHASE_KINDS 3
+
 enum stg_run_state {
 	STG_RUN_RUNNING,
 	STG_RUN_SUCCEEDED,

@@ -9,6 +9,8 @@
 #include "stager/filter.h"
 #include "stager/progress.h"
 
+#define RECENT_NODES 64
+
 void stg_run_fail(struct stg_run *run, const struct err *e)
 {
 	pthread_mutex_lock(&run->lock);
@@ -51,11 +53,17 @@ void stg_run_entry_error(struct stg_run *run, struct bytes dir, struct bytes nam
 
 int stg_run_again(struct stg_run *run, const struct stg_item *item, struct err *e)
 {
+	struct stg_job *job;
 	int r = 0;
 
 	pthread_mutex_lock(&run->lock);
-	if (!run->again)
-		r = stg_job_new(STG_JOB_ITEMS, &run->again, e);
+	if (!run->again || run->again->n >= STG_JOB_ITEMS_MAX) {
+		r = stg_job_new(STG_JOB_ITEMS, &job, e);
+		if (r == 0) {
+			job->next = run->again;
+			run->again = job;
+		}
+	}
 	if (r == 0)
 		r = stg_job_add(run->again, item, e);
 	pthread_mutex_unlock(&run->lock);
@@ -84,16 +92,26 @@ int stg_run_plan_removal(struct stg_run *run, uint64_t dir, struct bytes path,
 	return stg_catalog_plan_removal(run->catalog, &m, e);
 }
 
+bool stg_run_may_delete(struct stg_run *run)
+{
+	if (!run->delete_limited || atomic_fetch_sub(&run->delete_left, 1) > 0)
+		return true;
+	atomic_fetch_add(&run->delete_left, 1);
+	atomic_fetch_add(&run->count.left, 1);
+	return false;
+}
+
 int stg_run_keep_filter(struct stg_run *run, struct stg_filter_dir *node, struct err *e)
 {
 	struct stg_filter_dir **v;
 	int index = -1;
 
 	pthread_mutex_lock(&run->lock);
-	/* Most directories share the node of their parent; look at the newest only. */
-	if (run->filters_n && run->filters[run->filters_n - 1] == node) {
-		index = (int)run->filters_n - 1;
-	} else {
+	/* Most directories share the node of their parent: it is among the newest. */
+	for (size_t i = run->filters_n; i && i + RECENT_NODES > run->filters_n && index < 0; i--)
+		if (run->filters[i - 1] == node)
+			index = (int)i - 1;
+	if (index < 0) {
 		v = reallocarray(run->filters, run->filters_n + 1, sizeof(struct stg_filter_dir *));
 		if (v) {
 			run->filters = v;

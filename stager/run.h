@@ -46,7 +46,9 @@ struct stg_counters {
 	atomic_uint_fast64_t acked_before, literal, matched, wire_out, wire_in;
 	atomic_uint_fast64_t reconnects, vanished, failed, live, kept;
 	atomic_uint_fast64_t acked; /* completions of any kind */
+	atomic_uint_fast64_t rechecked; /* looked at again, and nothing had changed */
 	atomic_uint_fast64_t planned, planned_bytes, planned_removals;
+	atomic_uint_fast64_t left;        /* not deleted, because of --max-delete */
 	atomic_uint_fast64_t scan_errors; /* what could not be read: nothing is deleted then */
 };
 
@@ -68,7 +70,10 @@ struct stg_run {
 	int64_t sync_ns;   /* entries whose ctime is not older are looked at again */
 	bool compare;      /* list every directory on the target */
 	bool resumed;      /* what the catalog holds was acknowledged by a broken-off run */
+	bool compare_new;  /* and those that the catalog lacks: other rules hid them before */
 	bool delete;       /* what the source lacks goes */
+	bool delete_limited;
+	atomic_int_fast64_t delete_left; /* where it is limited: how many entries may go still */
 	bool dry;          /* plan only: jobs are counted, no session runs */
 	int level;         /* zstd, see transport/stream.h */
 	unsigned sessions; /* at most */
@@ -93,7 +98,7 @@ struct stg_run {
 		uint64_t free_bytes, free_inodes;
 	} target;
 	struct err error;        /* the first that ends the phase; code 0: none */
-	struct stg_job *again;   /* items for after the removals; unsealed, NULL: none */
+	struct stg_job *again;   /* items for after the removals: a list of unsealed jobs */
 	struct stg_filter_dir **filters; /* nodes that the delete plan needs, by index */
 	size_t filters_n;
 
@@ -103,7 +108,9 @@ struct stg_run {
 	bool distrust;           /* the target was restarted: rows after `durable` do not count */
 	uint32_t durable;
 
+	atomic_uint pass;     /* counts the passes of the phase */
 	atomic_bool scanning;
+	bool expect_data;     /* the target has acknowledged entries: it cannot be empty */
 	atomic_bool stopping; /* it has failed: the queue is stopped, or is about to be */
 	atomic_bool admitted; /* the first session has the target's root for this run */
 };
@@ -127,6 +134,12 @@ void stg_run_add_total(struct stg_run *run, const struct stg_stat *st);
 int stg_run_plan_removal(struct stg_run *run, uint64_t dir, struct bytes path,
 			 struct bytes name, bool is_dir, int filter, struct err *e)
 	_must_check_;
+
+/*
+ * May one more entry be deleted?  What is not is counted as left.  One whose removal had to be
+ * sent again after a break counts twice, so the limit holds whatever the target had done.
+ */
+bool stg_run_may_delete(struct stg_run *run);
 
 /* Keep a reference to node for the delete plan; its index, or negative. */
 int stg_run_keep_filter(struct stg_run *run, struct stg_filter_dir *node, struct err *e)

@@ -345,6 +345,8 @@ struct plan {
 	uint64_t content; /* bytes of the files in job */
 	bool compare;     /* the target's own listing decides */
 	bool marked;
+	bool mount; /* another file system is on it: what it holds is not ours */
+	bool above; /* it lies above --path, and its mark of an earlier run must stay */
 	struct task *first, *last; /* sub-directories */
 	size_t tasks_n;
 };
@@ -354,11 +356,12 @@ static int mark(struct walker *w, struct plan *p, struct err *e)
 {
 	struct task *t = p->task;
 
-	if (p->marked || w->run->dry)
+	/* What an earlier run left unsure about it, this one does not look at. */
+	if (p->marked || p->above || w->run->dry)
 		return 0;
 	p->marked = true;
 	return stg_catalog_mark_dirty(w->run->catalog, t->parent, task_name(t), t->id,
-				      task_path(t), t->depth, &t->st, e);
+				      task_path(t), t->depth, &t->st, w->run->phase.id, e);
 }
 
 static int begin_job(struct walker *w, struct plan *p, struct err *e)
@@ -433,7 +436,8 @@ static int push_subdir(struct walker *w, struct plan *p, const struct found *f,
 	t->parent = p->task->id;
 	t->depth = p->task->depth + 1;
 	t->st = f->st;
-	t->dirty = known && (row->state & STG_ROW_DIRTY);
+	/* What the catalog lacks the target may have, where the catalog was not sure. */
+	t->dirty = known ? (row->state & STG_ROW_DIRTY) : p->compare || run->compare_new;
 	t->fresh = !known;
 	t->changed = !known || !stg_unchanged(row, &f->st);
 	t->filter = stg_filter_dir_ref(p->filter);
@@ -445,13 +449,60 @@ static int push_subdir(struct walker *w, struct plan *p, const struct found *f,
 	return 0;
 }
 
-static int plan_removal(struct walker *w, struct plan *p, struct bytes name, bool is_dir,
-			struct err *e)
+/*
+ * What the removal of path would come to, as listing.c does it: what no rule protects, a
+ * directory after what is in it.  dir: the node of the directory it lies in.  1: it stays.
+ */
+static int dry_removal(struct walker *w, struct stg_filter_dir *dir, struct bytes path,
+		       const struct stg_row *row, struct err *e)
 {
-	int r = mark(w, p, e);
+	const struct stg_scan_visitor *v = &w->scan->visitor;
+	_cleanup_(stg_filter_dir_unrefp) struct stg_filter_dir *node = NULL;
+	_cleanup_(stg_rows_fini) struct stg_rows rows = { 0 };
+	_cleanup_(buf_fini) struct buf below = BUF_INIT;
+	bool is_dir = stg_is_dir(&row->st), stays = false;
+	int r = 0;
 
+	if (is_dir && row->child) {
+		r = stg_filter_enter(w->run->filter, dir, -1, path, &node, e);
+		if (r == 0)
+			r = stg_catalog_read_dir(w->reader, row->child, &rows, e);
+	}
+	for (size_t i = 0; r == 0 && i < rows.n; i++) {
+		const struct stg_named_row *n = &rows.v[i];
+
+		if (stg_path_join(&below, path, n->name) < 0)
+			return err_set(e, -ENOMEM, "scan: out of memory");
+		r = stg_filter_protects(node, buf_view(&below), stg_is_dir(&n->row.st), true);
+		if (r == 0)
+			r = dry_removal(w, node, buf_view(&below), &n->row, e);
+		stays |= r > 0;
+		r = MIN(r, 0);
+	}
+	if (r < 0 || stays)
+		return r < 0 ? r : 1;
 	atomic_fetch_add_explicit(&w->run->count.planned_removals, 1, memory_order_relaxed);
-	if (r < 0 || w->run->dry)
+	return v->removal ? v->removal(v->arg, path, is_dir, e) : 0;
+}
+
+/* row: what the catalog has of it. */
+static int plan_removal(struct walker *w, struct plan *p, struct bytes name,
+			const struct stg_row *row, struct err *e)
+{
+	bool is_dir = stg_is_dir(&row->st);
+	int r;
+
+	if (w->run->dry) {
+		_cleanup_(buf_fini) struct buf path = BUF_INIT;
+
+		if (stg_path_join(&path, task_path(p->task), name) < 0)
+			return err_set(e, -ENOMEM, "scan: out of memory");
+		return MIN(dry_removal(w, p->filter, buf_view(&path), row, e), 0);
+	}
+	atomic_fetch_add_explicit(&w->run->count.planned_removals, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&w->run->count.planned_removals, 1, memory_order_relaxed);
+	r = mark(w, p, e);
+	if (r < 0)
 		return r;
 	r = stg_run_keep_filter(w->run, p->filter, e);
 	if (r >= 0)
@@ -462,9 +513,9 @@ static int plan_removal(struct walker *w, struct plan *p, struct bytes name, boo
 
 /* The target has a directory where the source has something else now. */
 static int plan_replaced_dir(struct walker *w, struct plan *p, struct stg_item *item,
-			     struct err *e)
+			     const struct stg_row *row, struct err *e)
 {
-	int r = w->run->delete ? plan_removal(w, p, item->name, true, e) : mark(w, p, e);
+	int r = w->run->delete ? plan_removal(w, p, item->name, row, e) : mark(w, p, e);
 
 	stg_run_add_total(w->run, &item->st);
 	if (r < 0 || w->run->dry)
@@ -506,6 +557,7 @@ static int plan_entry(struct walker *w, struct plan *p, const struct found *f,
 	if (row) {
 		item.has_old = true;
 		item.old_hashed = (row->state & STG_ROW_HASHED) != 0;
+		item.recheck = stg_stat_same(&row->st, &f->st);
 		item.old_hash = row->hash;
 		item.old_nlink = row->st.nlink;
 		item.old_dev = row->st.dev;
@@ -513,7 +565,7 @@ static int plan_entry(struct walker *w, struct plan *p, const struct found *f,
 	}
 	/* A directory that became something else makes room in the removal stage. */
 	if (row && stg_is_dir(&row->st) && !p->compare)
-		return plan_replaced_dir(w, p, &item, e);
+		return plan_replaced_dir(w, p, &item, row, e);
 	return add_item(w, p, &item, e);
 }
 
@@ -523,13 +575,29 @@ static int plan_gone(struct walker *w, struct plan *p, const struct stg_named_ro
 {
 	bool is_dir = stg_is_dir(&gone->row.st);
 
-	if (!w->run->delete || p->compare)
+	if (!w->run->delete)
 		return 0;
+	/* A comparison finds it on the target, or it is gone there too. */
+	if (p->compare && !w->run->dry) {
+		int r = mark(w, p, e);
+
+		return r < 0 ? r : stg_catalog_forget(w->run->catalog, p->task->id, gone->name, e);
+	}
 	if (stg_path_join(&w->path, task_path(p->task), gone->name) < 0)
 		return err_set(e, -ENOMEM, "scan: out of memory");
 	if (stg_filter_protects(p->filter, buf_view(&w->path), is_dir, false))
 		return 0;
-	return plan_removal(w, p, gone->name, is_dir, e);
+	return plan_removal(w, p, gone->name, &gone->row, e);
+}
+
+static void distrust_row(const struct stg_run *run, struct stg_row *row)
+{
+	if (!run->distrust || row->epoch <= run->durable)
+		return;
+	row->state &= (uint8_t)~(STG_ROW_CLEAN | STG_ROW_HASHED);
+	/* What was removed from a directory may be back. */
+	if (stg_is_dir(&row->st))
+		row->state |= STG_ROW_DIRTY;
 }
 
 /*
@@ -541,8 +609,7 @@ static void distrust(const struct stg_run *run, struct stg_rows *rows)
 	if (!run->distrust)
 		return;
 	for (size_t i = 0; i < rows->n; i++)
-		if (rows->v[i].row.epoch > run->durable)
-			rows->v[i].row.state &= (uint8_t)~(STG_ROW_CLEAN | STG_ROW_HASHED);
+		distrust_row(run, &rows->v[i].row);
 }
 
 /* selected: only some names were looked at, so a missing one tells nothing. */
@@ -583,6 +650,7 @@ static int plan_directory(struct walker *w, struct plan *p, bool selected, struc
 		distrust(run, &w->rows);
 	}
 	/* What lies in the way of a selected path is compared by name only. */
+	p->above = selected && !p->mount && t->dirty;
 	p->compare = !selected && (run->compare || t->dirty);
 	r = merge(w, p, selected, e);
 	if (r == 0 && !p->job && (p->compare || t->fresh || t->dirty || t->changed) && !run->dry)
@@ -605,6 +673,7 @@ static int scan_directory(struct walker *w, struct task *t, struct err *e)
 	if (t->path_n && stg_mounts_kind(w->run->mounts, task_path(t)) == STG_MOUNT_OTHER) {
 		/* Like rsync -x: the mount point is there, what is mounted on it is not ours. */
 		w->found_n = 0;
+		p.mount = true;
 		p.filter = stg_filter_dir_ref(t->filter);
 		r = plan_directory(w, &p, true, e);
 		goto done;
@@ -732,6 +801,8 @@ static int push_root(struct stg_scan *s, struct err *e)
 		return known;
 	}
 	stg_stat_from_statx(&stx, &t->st);
+	if (known)
+		distrust_row(run, &row);
 	t->id = STG_ROOT_ID;
 	t->fresh = !known;
 	t->dirty = known && (row.state & STG_ROW_DIRTY);

@@ -19,6 +19,8 @@ struct stg_scan_visitor {
 	int (*visit)(void *arg, struct bytes path, const struct stg_stat *st, struct err *e);
 	/* An entry that a filter rule hides. */
 	int (*hidden)(void *arg, struct bytes path, bool is_dir, struct err *e);
+	/* With run->dry: an entry that would be deleted, by the catalog; a directory comes last. */
+	int (*removal)(void *arg, struct bytes path, bool is_dir, struct err *e);
 	void *arg;
 };
 

@@ -91,6 +91,13 @@ static int on_ready(struct peer *p, const struct tp_frame *f, struct err *e)
 
 	if (r < 0)
 		return r;
+	if (!p->index && (m.flags & TP_R_EMPTY) && run->expect_data) {
+		err_set(e, -ERR_FORBIDDEN,
+			"the target root is empty, but earlier phases have filled it: is its "
+			"file system mounted?  If it was emptied on purpose, run \"stager full\"");
+		stg_run_fail(run, e);
+		return e->code;
+	}
 	pthread_mutex_lock(&run->lock);
 	if (!p->index && !run->told) {
 		run->told = true;
@@ -113,6 +120,9 @@ static int on_ready(struct peer *p, const struct tp_frame *f, struct err *e)
 	}
 	pthread_cond_broadcast(&run->changed);
 	pthread_mutex_unlock(&run->lock);
+	/* No new connection mends this. */
+	if (r < 0)
+		stg_run_fail(run, e);
 	return r;
 }
 
@@ -568,13 +578,14 @@ static int serve(struct peer *p, struct stg_senders *s, struct err *e)
 		/* A receiver of our own that has not noticed yet may hold the root. */
 		if (r == -ERR_LOCKED && !was_ready)
 			return r;
-		/* What never worked will not work by waiting, unless another session does. */
-		if (!is_transient(r) || p->run->manual || (!was_ready && p->index == 0))
-			return r;
-		if (!was_ready) {
+		/* One session that cannot be opened does not matter while another one works. */
+		if (!was_ready && p->index) {
 			log_info("session %u: %s: going on without it", p->index, e->text);
 			return 0;
 		}
+		/* What never worked will not work by waiting, unless another session does. */
+		if (!is_transient(r) || p->run->manual || !was_ready)
+			return r;
 		if (atomic_load(&s->ending) && !p->held &&
 		    stg_queue_waiting(p->run->queue, NULL) == 0)
 			return 0;
@@ -747,7 +758,7 @@ bool stg_senders_durable(struct stg_senders *s, uint32_t epoch)
 
 bool stg_senders_stats(struct stg_senders *s, size_t i, struct stg_session_stats *ret)
 {
-	if (i >= s->n || !s->peers[i].stats.bytes_wire_out)
+	if (!s || i >= s->n || !s->peers[i].stats.bytes_wire_out)
 		return false;
 	*ret = s->peers[i].stats;
 	return true;

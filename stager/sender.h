@@ -31,5 +31,5 @@ void stg_senders_join(struct stg_senders *s);
 
 void stg_senders_free(struct stg_senders *s); /* after join; NULL is fine */
 
-/* Counters of session i, after join; false: there is no such session or it never connected. */
+/* Counters of session i, after join; false: no such session (s NULL: none), or it never connected. */
 bool stg_senders_stats(struct stg_senders *s, size_t i, struct stg_session_stats *ret);

@@ -105,7 +105,11 @@ static int source_dir(struct peer *p, struct bytes path)
 {
 	int fd;
 
-	if (p->source_fd >= 0 && bytes_eq(buf_view(&p->source_path), path))
+	unsigned pass = atomic_load_explicit(&p->run->pass, memory_order_relaxed);
+
+	/* What is held from an earlier pass may have been replaced since. */
+	if (p->source_fd >= 0 && p->source_pass == pass &&
+	    bytes_eq(buf_view(&p->source_path), path))
 		return p->source_fd;
 	fd = io_open_dir_below(p->run->source_fd, path, O_RDONLY);
 	if (fd < 0)
@@ -113,6 +117,7 @@ static int source_dir(struct peer *p, struct bytes path)
 	if (p->source_fd >= 0)
 		close(p->source_fd);
 	p->source_fd = fd;
+	p->source_pass = pass;
 	buf_clear(&p->source_path);
 	return buf_put_bytes(&p->source_path, path) < 0 ? -ENOMEM : fd;
 }
@@ -270,7 +275,7 @@ static bool is_dense(int fd, const struct stg_stat *st)
 {
 	uint64_t from, to;
 
-	if (st->bytes_on_disk >= st->size)
+	if (st->bytes_on_disk >= st->size && st->size <= STG_HIDDEN_HOLE_BYTES)
 		return true;
 	return tp_next_data(fd, 0, st->size, &from, &to) == 0 && from == 0 && to >= st->size;
 }
@@ -387,7 +392,8 @@ static int send_meta(struct peer *p, struct stg_job *job, struct stg_item *item,
 	struct tp_entry m = { .links = 1, .hash = *hash };
 	int r;
 
-	if (st->nlink > 1) {
+	/* Names of another inode are none of this one's, even if the target has them joined. */
+	if (st->nlink > 1 && st->ino == item->old_ino && st->dev == item->old_dev) {
 		r = stg_catalog_count_links(p->run->catalog, item->old_dev, item->old_ino,
 					    &m.links, e);
 		if (r < 0)
@@ -397,10 +403,13 @@ static int send_meta(struct peer *p, struct stg_job *job, struct stg_item *item,
 	r = put_entry(p, TP_META, ask_hash ? TP_F_HASH : 0, 0, &m, st, item->name);
 	if (r < 0)
 		return put_failed(p, job, item, r, e);
-	atomic_fetch_add(&p->run->count.skipped_by_hash, 1);
 	if (p->run->progress)
 		stg_progress_add_bytes(p->run->progress, st->size);
-	return fly_row(p, job, item, st, false, hash, e);
+	r = fly_row(p, job, item, st, false, hash, e);
+	if (r == 0)
+		p->flights[(p->flights_at + (size_t)(p->sent - p->acked) - 1) % p->flights_cap].by_hash =
+			true;
+	return r;
 }
 
 /*
@@ -821,6 +830,10 @@ static int send_removal(struct peer *p, struct stg_job *job, struct stg_item *it
 
 	if (item->is_dir)
 		return peer_begin_removal(p, job, item, e);
+	if (!stg_run_may_delete(p->run)) {
+		peer_item_done(p, job, item);
+		return 0;
+	}
 	r = peer_enter(p, item->path, false, e);
 	if (r < 0)
 		return r;

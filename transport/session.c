@@ -41,6 +41,7 @@
 #define RUN_TIMEOUT_S 60
 #define SFTP_START_S 10
 #define STOP_POLL_MS 200
+#define HANDSHAKE_SLACK_NS INT64_C(2000000000)
 #define AGENT_TIMEOUT_S 20 /* it may ask its user to confirm */
 
 #define WINDOW_BYTES (8u << 20) /* what the peer may send ahead: 80 MB/s at 100 ms */
@@ -80,6 +81,8 @@ struct tp_session {
 	int fd;
 	int idle_s, keepalive_s;
 	const atomic_bool *stop;  /* NULL: never */
+	int64_t stop_ns;    /* when it was seen to be true; 0: it was not */
+	int64_t stop_slack_ns; /* how long a call goes on all the same */
 	bool corked;        /* packets are gathered, and the socket is known to be read dry */
 	bool input_dry;     /* the last receive found nothing; counts while corked */
 	bool write_blocked; /* the last write waits for something from the peer */
@@ -196,6 +199,15 @@ static int64_t deadline_s(int seconds)
 	return clock_mono_ns() + (int64_t)seconds * 1000000000;
 }
 
+static bool is_stopped(struct tp_session *s)
+{
+	if (!s->stop || !atomic_load(s->stop))
+		return false;
+	if (!s->stop_ns)
+		s->stop_ns = clock_mono_ns();
+	return clock_mono_ns() - s->stop_ns >= s->stop_slack_ns;
+}
+
 /* After an EAGAIN: wait until the peer has said something.  0 or -ETIMEDOUT. */
 static int session_turn(struct tp_session *s, int64_t until_ns)
 {
@@ -206,7 +218,7 @@ static int session_turn(struct tp_session *s, int64_t until_ns)
 		if (outq_flush(s) < 0)
 			return 0; /* the next call of libssh2 tells */
 		left_ns = until_ns - clock_mono_ns();
-		if (left_ns <= 0 || (s->stop && atomic_load(s->stop)))
+		if (left_ns <= 0 || is_stopped(s))
 			return -ETIMEDOUT;
 		p.events = (short)(POLLIN | (buf_len(&s->outq) ? POLLOUT : 0));
 		if (poll(&p, 1, (int)MIN(left_ns / 1000000 + 1, (int64_t)STOP_POLL_MS)) < 0 &&
@@ -472,7 +484,10 @@ static int handshake(struct tp_session *s, int64_t until, struct err *e)
 {
 	int rc;
 
+	/* Left in the middle of a key exchange, libssh2 would lose track of its keys. */
+	s->stop_slack_ns = HANDSHAKE_SLACK_NS;
 	rc = AWAIT(s, until, libssh2_session_handshake(s->ssh, s->fd));
+	s->stop_slack_ns = 0;
 	if (rc == LIBSSH2_ERROR_TIMEOUT)
 		return err_set(e, -ERR_CONNECT_TIMEOUT,
 			       "%s: connected, but the SSH handshake was not done within the connect"

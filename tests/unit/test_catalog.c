@@ -245,7 +245,7 @@ static void forgetting_takes_the_whole_tree(void **state)
 		record(f, 10, name, &sub);
 		record(f, 1000 + i, "file", &row);
 		OK(stg_catalog_mark_dirty(f->c, 10, bytes_str(name), 1000 + i, bytes_str("a/x"), 2,
-					  &st, &f->e));
+					  &st, 1, &f->e));
 	}
 	record(f, STG_ROOT_ID, "b", &row);
 	OK(stg_catalog_count_links(f->c, 8, 77, &links, &f->e));
@@ -273,7 +273,7 @@ static void forgetting_takes_the_whole_tree(void **state)
 	OK(stg_catalog_forget(f->c, STG_ROOT_ID, bytes_str("a"), &f->e));
 }
 
-static void forget_all_keeps_facts_and_phases(void **state)
+static void a_new_full_forgets_entries_and_keeps_facts(void **state)
 {
 	struct fixture *f = *state;
 	struct stg_row row = file_row(1, 2);
@@ -283,8 +283,9 @@ static void forget_all_keeps_facts_and_phases(void **state)
 
 	record(f, STG_ROOT_ID, "a", &row);
 	OK(stg_catalog_set_number(f->c, "epoch", 7, &f->e));
-	OK(stg_catalog_put_phase(f->c, &p, &f->e));
-	OK(stg_catalog_forget_all(f->c, &f->e));
+	assert_int_equal(stg_catalog_has_entries(f->c, &f->e), 1);
+	OK(stg_catalog_begin_full(f->c, &p, &f->e));
+	assert_int_equal(stg_catalog_has_entries(f->c, &f->e), 0);
 	assert_int_equal(read_dir(f, STG_ROOT_ID), 0);
 	OK(stg_catalog_count_links(f->c, 8, 1, &links, &f->e));
 	assert_int_equal(links, 0);
@@ -311,7 +312,7 @@ static void mark(struct fixture *f, uint64_t parent, const char *name, uint64_t 
 	struct stg_stat st = { .mode = S_IFDIR | 0750, .uid = (uint32_t)id };
 
 	OK(stg_catalog_mark_dirty(f->c, parent, bytes_str(name), id, bytes_str(path), depth, &st,
-				  &f->e));
+				  1, &f->e));
 }
 
 static void dirty_directories_come_deepest_first(void **state)
@@ -916,7 +917,7 @@ int main(void)
 		CATALOG_TEST(a_reader_sees_what_is_committed),
 		CATALOG_TEST(a_large_directory_is_read_whole),
 		CATALOG_TEST(forgetting_takes_the_whole_tree),
-		CATALOG_TEST(forget_all_keeps_facts_and_phases),
+		CATALOG_TEST(a_new_full_forgets_entries_and_keeps_facts),
 		CATALOG_TEST(dirty_directories_come_deepest_first),
 		CATALOG_TEST(paging_goes_on_while_marks_are_taken_away),
 		CATALOG_TEST(a_mark_goes_with_the_final_metadata),

@@ -36,6 +36,7 @@ static const struct stg_command commands[] = {
 	{ "incremental", "copy what changed", no_run, false },
 	{ "cutover", "copy the rest and switch", no_run, false },
 	{ "run", "all phases", no_run, false },
+	{ "explain", "say which rule decides", no_run, true },
 	{ "status", "show the state", no_run, false },
 	{ "report", "render the report", no_run, true },
 	{ "clean", "leave migration mode", no_run, false },
@@ -225,7 +226,7 @@ static void mistakes_in_argv_are_named(void **state)
 		{ { "full", "--target=ssh://h:23/", "--port", "24" }, "port 23 and --port says 24" },
 		{ { "full", "--path", "a/../b" }, "'a/../b' has a '..'" },
 		{ { "full", "--source=/srv", "--path=/etc" }, "'/etc' is not below the source '/srv'" },
-		{ { "plan", "--list", "--list0" }, "--list and --list0" },
+		{ { "plan", "--list", "--list0" }, "--list, --list0 and --list-deletes" },
 		{ { "full", "--config", "/nonexistent.json" }, "/nonexistent.json" },
 	};
 	struct fixture *f = *state;

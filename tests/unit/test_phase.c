@@ -264,6 +264,7 @@ static int setup(void **state)
 	snprintf(f->report, sizeof(f->report), "%s/report.json", f->state);
 	f->command.name = "full";
 	f->opt = (struct stg_options){
+		.max_delete = STG_MAX_DELETE_NONE,
 		.command = &f->command,
 		.state_dir = f->state,
 		.report = f->report,

@@ -479,7 +479,7 @@ static void a_dirty_directory_is_compared_on_the_target(void **state)
 	record(f, STG_ROOT_ID, "file", &row);
 	record_root(f);
 	OK(stg_catalog_mark_dirty(f->catalog, 0, bytes_str(""), STG_ROOT_ID, bytes_str(""), 0, &st,
-				  &f->e));
+				  1, &f->e));
 	OK(stg_catalog_commit(f->catalog, &f->e));
 	scan(f);
 	j = stg_queue_pop(f->run.queue);

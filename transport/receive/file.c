@@ -21,6 +21,7 @@ struct slot {
 	struct buf kept;
 	struct tp_hash *hash;
 	uint64_t end;        /* of the bytes written so far */
+	bool sized;          /* it has the size of its metadata already */
 	bool rehash;         /* hash does not cover what is in the file */
 	int basis_fd;
 	struct tp_patch *patch;
@@ -215,11 +216,29 @@ static int slot_write(struct rcv_env *v, struct slot *s, uint64_t off, struct by
 	return 0;
 }
 
+/*
+ * The first hole: nothing is written yet from s->end on.  XFS allocates ahead of writes that
+ * make a file grow, and when the file then goes on beyond a hole that stays allocated.  So
+ * give it back, and let the file not grow any more.  Where this fails, nothing but a hole is
+ * lost.
+ */
+static void slot_leave_hole(struct slot *s, uint64_t size)
+{
+	s->sized = true;
+	if (size <= s->end || size > INT64_MAX || ftruncate(s->file.fd, (off_t)size) < 0)
+		return;
+	(void)!fallocate(s->file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			 (off_t)s->end, (off_t)(size - s->end));
+}
+
 /* Bytes that the hash has not seen out of order are hashed as they pass. */
 static int slot_append(struct rcv_env *v, struct slot *s, uint64_t off, struct bytes data)
 {
-	int r = slot_write(v, s, off, data);
+	int r;
 
+	if (off > s->end && !s->sized)
+		slot_leave_hole(s, s->meta.size);
+	r = slot_write(v, s, off, data);
 	if (r < 0)
 		return r;
 	if (off < s->end)
@@ -394,7 +413,9 @@ static int slot_verify(struct rcv_env *v, struct slot *s, uint64_t size,
 	if (s->end > size)
 		return rcv_fail(v, -(int)TP_E_MISMATCH, "close",
 				"more content than the size tells");
-	if (s->end < size && ftruncate(s->file.fd, (off_t)size) < 0)
+	if (s->end < size && !s->sized)
+		slot_leave_hole(s, size);
+	if ((s->end < size || s->sized) && ftruncate(s->file.fd, (off_t)size) < 0)
 		return rcv_fail_sys(v, "set size", s->name.s);
 	if (s->rehash) {
 		rcv_calm(v);

@@ -31,6 +31,13 @@ static bool unlock_both(const struct rcv_dir *dir, const char *name)
 	return a > 0 || b > 0;
 }
 
+/* Also from a directory that only takes more names. */
+static void drop_temp(const struct rcv_dir *dir, const char *temp)
+{
+	if (unlinkat(dir->fd, temp, 0) < 0 && errno == EPERM && unlock_both(dir, temp))
+		unlinkat(dir->fd, temp, 0);
+}
+
 static int link_fd(enum rcv_how how, int fd, int dirfd, const char *name)
 {
 	char proc[40];
@@ -71,7 +78,7 @@ static enum rcv_how try_out(struct rcv_env *v, const struct rcv_dir *dir)
 	for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
 		rcv_temp_name(v, temp);
 		if (link_fd(ways[i], fd, dir->fd, temp) == 0) {
-			unlinkat(dir->fd, temp, 0);
+			drop_temp(dir, temp);
 			return ways[i];
 		}
 		if (!tells_of_device(errno) || rcv_dir_gone(dir))
@@ -180,11 +187,15 @@ static int clear_directory(struct rcv_env *v, const struct rcv_dir *dir, const c
 int rcv_place_temp(struct rcv_env *v, const struct rcv_dir *dir, const char *temp,
 		   const char *name)
 {
+	uint32_t flags = 0;
 	int r = 0;
 
 	for (int i = 0; i < TEMP_TRIES; i++) {
-		if (renameat(dir->fd, temp, dir->fd, name) == 0)
+		if (renameat(dir->fd, temp, dir->fd, name) == 0) {
+			if (flags && rcv_flags_set_at(dir->fd, name, flags) < 0)
+				rcv_warn_sys(v, "set inode flags", name);
 			return 0;
+		}
 		r = -errno;
 		if (r == -EISDIR || r == -ENOTEMPTY || r == -EEXIST) {
 			r = clear_directory(v, dir, name);
@@ -194,13 +205,22 @@ int rcv_place_temp(struct rcv_env *v, const struct rcv_dir *dir, const char *tem
 		}
 		if (r == -EPERM && unlock_both(dir, name))
 			continue;
+		/* Another session, which links to the same inode, has put its flags on again. */
+		if (r == -EPERM) {
+			int lost = rcv_unlock(dir->fd, temp);
+
+			if (lost > 0) {
+				flags |= (uint32_t)lost;
+				continue;
+			}
+		}
 		if (r == -EBUSY)
 			rcv_fail(v, r, "replace", "something is mounted on it");
 		else
 			r = rcv_fail_sys(v, "rename", name);
 		break;
 	}
-	unlinkat(dir->fd, temp, 0);
+	drop_temp(dir, temp);
 	return r;
 }
 
@@ -271,7 +291,7 @@ void rcv_newfile_drop(struct rcv_newfile *f)
 {
 	if (f->fd >= 0) {
 		if (f->temp[0])
-			unlinkat(f->dir->fd, f->temp, 0);
+			drop_temp(f->dir, f->temp);
 		close(f->fd);
 	}
 	rcv_dir_put(f->dir);
