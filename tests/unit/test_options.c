@@ -636,7 +636,7 @@ static void the_example_config_is_accepted_when_uncommented(void **state)
 
 static void every_option_is_in_the_example_the_manual_and_the_completion(void **state)
 {
-	static const char no_key[] = " config help version list list0 json format ";
+	static const char no_key[] = " config help version list list0 list-deletes lint json format ";
 	_cleanup_(buf_fini) struct buf example = read_tree("packaging/stager.json");
 	_cleanup_(buf_fini) struct buf manual = read_tree("man/stager.json.5");
 	_cleanup_(buf_fini) struct buf completion = read_tree("packaging/completions/stager");
