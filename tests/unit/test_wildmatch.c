@@ -166,7 +166,7 @@ static void pieces_match_as_one_text_from_any_offset(void **state _unused_)
 
 static void many_stars_do_not_take_for_ever(void **state _unused_)
 {
-	char text[4096];
+	char text[4096] = { 0 };
 	struct stg_wild_text t = { .path = bytes_of(text, sizeof(text)) };
 
 	memset(text, 'a', sizeof(text));
