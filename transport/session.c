@@ -756,8 +756,10 @@ static int login_identity(struct tp_session *s, struct login *l, const char *pat
 		   libssh2_userauth_publickey_fromfile_ex(
 			   s->ssh, l->user, (unsigned)strlen(l->user), NULL, path,
 			   passphrase ? secret_text(passphrase) : NULL));
-	if (rc == 0 || !libssh2_session_last_error(s->ssh, &last, NULL, 0) || !last)
+	if (rc == 0 || !libssh2_session_last_error(s->ssh, &last, NULL, 0) || !last) {
+		explicit_bzero(text.p, text.cap);
 		return rc == 0;
+	}
 	if (rc == LIBSSH2_ERROR_FILE || rc == LIBSSH2_ERROR_METHOD_NONE ||
 	    strstr(last, "passphrase") || strstr(last, "Unable to extract"))
 		tried(l, path, passphrase ? "cannot be read with the passphrase given" :

@@ -812,15 +812,17 @@ static void a_dropped_file_leaves_nothing(void **state)
 
 #define BIG (1u << 20)
 
-static void send_delta(struct fixture *f, struct bytes content)
+static void send_delta(struct fixture *f, struct bytes content, uint64_t announced)
 {
+	struct tp_meta meta = meta_of(S_IFREG | 0600);
 	struct tp_delta *d;
 	struct buf out = BUF_INIT;
 
+	meta.size = announced;
 	assert_int_equal(tp_delta_new(buf_view(&f->sig), &d, NULL), 0);
 	assert_int_equal(tp_delta_step(d, content, true, &out, NULL), 0);
 	tp_delta_free(d);
-	put_entry(f, TP_OPEN, TP_F_BASIS, 2, "big", meta_of(S_IFREG | 0600));
+	put_entry(f, TP_OPEN, TP_F_BASIS, 2, "big", meta);
 	while (buf_len(&out)) {
 		struct bytes part = buf_view(&out);
 
@@ -859,11 +861,30 @@ static void a_delta_rebuilds_the_file(void **state)
 	put_dir(f, "");
 	get_signature(f);
 	assert_true(buf_len(&f->sig) > 100);
-	send_delta(f, bytes_of(content, BIG));
+	send_delta(f, bytes_of(content, BIG), BIG);
 	assert_done(f, 1);
 	assert_int_equal(io_read_file(AT_FDCWD, at(f, "big"), BIG, &got, NULL), 0);
 	assert_memory_equal(got.p, content, BIG);
 	buf_fini(&got);
+}
+
+static void a_delta_makes_no_more_than_was_announced(void **state)
+{
+	_cleanup_free_ uint8_t *content = malloc(BIG);
+	struct fixture *f = *state;
+	int fd;
+
+	for (size_t i = 0; i < BIG; i++)
+		content[i] = (uint8_t)(i * 2654435761u >> 13);
+	fd = open(at(f, "big"), O_WRONLY | O_CREAT, 0600);
+	assert_int_equal(io_write_all(fd, content, BIG), 0);
+	close(fd);
+	start(f);
+	put_dir(f, "");
+	get_signature(f);
+	send_delta(f, bytes_of(content, BIG), 1);
+	assert_refused(f, 1, TP_E_MISMATCH);
+	assert_int_equal(look(at(f, "big")).st_size, BIG);
 }
 
 static void a_delta_on_another_basis_is_refused(void **state)
@@ -881,7 +902,7 @@ static void a_delta_on_another_basis_is_refused(void **state)
 	get_signature(f);
 	assert_int_equal(pwrite(fd, "tampered", 8, 1000), 8);
 	close(fd);
-	send_delta(f, bytes_of(content, BIG));
+	send_delta(f, bytes_of(content, BIG), BIG);
 	assert_refused(f, 1, TP_E_MISMATCH);
 	assert_int_equal(remove(at(f, "big")), 0);
 	start(f);
@@ -1100,6 +1121,37 @@ static void silence_ends_the_conversation(void **state)
 	put_hello(f, f->root, 0, 1);
 	assert_int_equal(finish(f), RCV_EXIT_LOST);
 	assert_int_equal(answer_of(f, TP_ABORT)->error, TP_ABORT_IDLE);
+}
+
+/* What is owed does not fit in the socket, and nobody reads it. */
+static void a_driver_that_does_not_read_is_left(void **state)
+{
+	_cleanup_free_ uint8_t *content = malloc(BIG);
+	const struct tp_sigreq m = {
+		.block_bytes = TP_SIG_BLOCK_MIN, .strong_bytes = 32, .name = bytes_str("big")
+	};
+	struct fixture *f = *state;
+	struct buf packed = BUF_INIT;
+	uint32_t x = 1;
+	int fd;
+
+	/* The sums of 16 MiB are more than a megabyte, and do not shrink. */
+	fd = open(at(f, "big"), O_WRONLY | O_CREAT, 0600);
+	for (int n = 0; n < 16; n++) {
+		for (size_t i = 0; i < BIG; i++)
+			content[i] = (uint8_t)((x = x * 1664525u + 1013904223u) >> 24);
+		assert_int_equal(io_write_all(fd, content, BIG), 0);
+	}
+	close(fd);
+	start_bare(f, 0);
+	put_hello(f, f->root, 0, 1);
+	put_dir(f, "");
+	assert_int_equal(tp_put_sigreq(&f->out, 0, &m), 0);
+	assert_int_equal(tp_pack(f->pack, &f->out, true, &packed, NULL), 0);
+	assert_int_equal(io_write_all(f->fd, packed.p, packed.n), 0);
+	assert_int_equal(status(f), RCV_EXIT_LOST);
+	f->pid = 0;
+	buf_fini(&packed);
 }
 
 static void raw(struct fixture *f, const void *p, size_t n)
@@ -1403,6 +1455,59 @@ static void files_do_not_inherit_the_acl_of_their_directory(void **state)
 	buf_fini(&packed);
 }
 
+static void an_acl_comes_and_goes_with_the_mode_that_belongs_to_it(void **state)
+{
+	/* u::rwx u:1000:rwx g::--- m::rwx o::r-x */
+	static const uint8_t acl[] = {
+		2, 0, 0, 0, 1, 0, 7, 0, 0xff, 0xff, 0xff, 0xff, 2, 0, 7, 0, 0xe8, 3, 0, 0,
+		4, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 16, 0, 7, 0, 0xff, 0xff, 0xff, 0xff,
+		32, 0, 5, 0, 0xff, 0xff, 0xff, 0xff,
+	};
+	static const char name[] = "system.posix_acl_access";
+	struct tp_meta with = meta_of(S_IFREG | S_ISUID | 0775), without = with;
+	struct tp_entry m = { .name = bytes_str("x"), .links = 1 };
+	struct buf packed = BUF_INIT;
+	struct fixture *f = *state;
+	uint8_t got[256];
+
+	if (!am_root())
+		skip();
+	assert_int_equal(buf_put_le16(&packed, sizeof(name) - 1), 0);
+	assert_int_equal(buf_put_le32(&packed, sizeof(acl)), 0);
+	assert_int_equal(buf_put(&packed, name, sizeof(name) - 1), 0);
+	assert_int_equal(buf_put(&packed, acl, sizeof(acl)), 0);
+	with.xattrs = buf_view(&packed);
+	without.gid = 4242;
+	without.size = with.size = 1;
+	put_file(at(f, "x"), "1");
+	if (setxattr(at(f, "x"), name, acl, sizeof(acl), 0) < 0) {
+		buf_fini(&packed);
+		skip();
+	}
+	start(f);
+	put_dir(f, "");
+	m.meta = without;
+	assert_int_equal(tp_put_entry(&f->out, TP_META, 0, 0, &m), 0);
+	assert_done(f, 1);
+	assert_int_equal(getxattr(at(f, "x"), name, got, sizeof(got)), -1);
+	assert_int_equal(look(at(f, "x")).st_mode, S_IFREG | S_ISUID | 0775);
+	assert_int_equal(look(at(f, "x")).st_gid, 4242);
+	start(f);
+	put_dir(f, "");
+	m.meta = with;
+	assert_int_equal(tp_put_entry(&f->out, TP_META, 0, 0, &m), 0);
+	put_whole(f, "new", with, "1");
+	assert_done(f, 2);
+	for (int i = 0; i < 2; i++) {
+		const char *path = at(f, i ? "new" : "x");
+
+		assert_int_equal(getxattr(path, name, got, sizeof(got)), sizeof(acl));
+		assert_memory_equal(got, acl, sizeof(acl));
+		assert_int_equal(look(path).st_mode, S_IFREG | S_ISUID | 0775);
+	}
+	buf_fini(&packed);
+}
+
 static void without_root_the_content_still_arrives(void **state)
 {
 	struct tp_meta meta = meta_of(S_IFREG | 04755);
@@ -1508,6 +1613,7 @@ int main(void)
 		ROW(content_that_differs_from_its_hash_is_dropped),
 		ROW(a_dropped_file_leaves_nothing),
 		ROW(a_delta_rebuilds_the_file),
+		ROW(a_delta_makes_no_more_than_was_announced),
 		ROW(a_delta_on_another_basis_is_refused),
 		ROW(there_is_no_signature_of_what_is_not_there),
 		ROW(metadata_that_is_right_is_not_touched),
@@ -1517,6 +1623,7 @@ int main(void)
 		ROW(a_killed_receiver_leaves_nothing_half_done),
 		ROW(a_driver_that_dies_is_no_error_to_tell),
 		ROW(silence_ends_the_conversation),
+		ROW(a_driver_that_does_not_read_is_left),
 		ROW(nonsense_ends_with_status_12),
 		ROW(another_program_is_told_apart),
 		ROW(a_newer_protocol_ends_with_status_2),
@@ -1526,6 +1633,7 @@ int main(void)
 		ROW(removal_takes_only_what_was_named),
 		ROW(a_directory_removed_meanwhile_is_made_again),
 		ROW(files_do_not_inherit_the_acl_of_their_directory),
+		ROW(an_acl_comes_and_goes_with_the_mode_that_belongs_to_it),
 		ROW(without_root_the_content_still_arrives),
 		ROW(attributes_that_cannot_be_set_are_warned_about),
 		ROW(acknowledgements_come_in_order),

@@ -26,6 +26,7 @@ struct slot {
 	int basis_fd;
 	struct tp_patch *patch;
 	bool patch_done;
+	uint64_t delta_bytes; /* that came so far */
 	struct rcv_fault *fault; /* what went wrong; the rest of the frames is swallowed */
 };
 
@@ -370,10 +371,17 @@ static int slot_patch(struct rcv_env *v, struct slot *s, struct bytes in)
 		return rcv_fail(v, -(int)TP_E_MISMATCH, "delta", "the file was not opened for it");
 	if (s->patch_done && in.n)
 		return rcv_fail(v, -(int)TP_E_MISMATCH, "delta", "it goes on after its end");
+	s->delta_bytes += in.n;
 	do {
 		more = tp_patch_step(s->patch, in, &out, &s->patch_done, &e);
 		if (more < 0) {
 			r = rcv_fail(v, -(int)TP_E_MISMATCH, "delta", "%s", e.text);
+			break;
+		}
+		/* A file that grew since it was announced brings what is new in the delta. */
+		if (s->end + buf_len(&out) > s->meta.size + s->delta_bytes) {
+			r = rcv_fail(v, -(int)TP_E_MISMATCH, "delta",
+				     "it makes more than the size that was announced");
 			break;
 		}
 		r = slot_append(v, s, s->end, buf_view(&out));

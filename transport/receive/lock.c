@@ -18,6 +18,12 @@ int rcv_flags_set(int fd, uint32_t flags)
 	want = (now & ~(unsigned)LOCK_FLAGS) | (flags & LOCK_FLAGS);
 	if (want == now)
 		return 0;
+	/* As long as a file is immutable, ext4 lets no other flag of it change. */
+	if (now & want & FS_IMMUTABLE_FL) {
+		now &= ~(unsigned)FS_IMMUTABLE_FL;
+		if (ioctl(fd, FS_IOC_SETFLAGS, &now) < 0)
+			return -errno;
+	}
 	return ioctl(fd, FS_IOC_SETFLAGS, &want) < 0 ? -errno : 0;
 }
 

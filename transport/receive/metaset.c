@@ -103,6 +103,7 @@ static int do_chown(const struct rcv_obj *o, uid_t uid, gid_t gid)
 
 static int do_chmod(const struct rcv_obj *o, mode_t mode)
 {
+	_cleanup_close_ int fd = -1;
 	struct stat st;
 	int r;
 
@@ -117,6 +118,16 @@ static int do_chmod(const struct rcv_obj *o, mode_t mode)
 	if (S_ISLNK(st.st_mode)) {
 		errno = ELOOP;
 		return -1;
+	}
+	/* Nor may the name become a link meanwhile, in a directory that belongs to a user. */
+	if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)) {
+		fd = openat(AT_FDCWD, o->name,
+			    O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		if (fd >= 0)
+			return fchmod(fd, mode);
+		if (errno != EACCES)
+			return -1;
+		/* Its owner without superpowers may have no permission to read it. */
 	}
 	return fchmodat(AT_FDCWD, o->name, mode, 0);
 }
@@ -171,6 +182,24 @@ static bool xattr_find(struct bytes packed, struct bytes name, struct bytes *ret
 	return false;
 }
 
+/*
+ * XFS shows where it keeps an ACL as an attribute of its own.  Who takes that away takes the
+ * ACL away, so it stays while the ACL is wanted.
+ */
+static bool is_shadow(struct bytes name, struct bytes want)
+{
+	static const char *const rows[][2] = {
+		{ "trusted.SGI_ACL_FILE", "system.posix_acl_access" },
+		{ "trusted.SGI_ACL_DEFAULT", "system.posix_acl_default" },
+	};
+	struct bytes value;
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (bytes_eq(name, bytes_str(rows[i][0])))
+			return xattr_find(want, bytes_str(rows[i][1]), &value);
+	return false;
+}
+
 static int xattr_set(const struct rcv_obj *o, const char *name, struct bytes value)
 {
 	if (o->fd >= 0)
@@ -201,6 +230,15 @@ static bool borrow_write(const struct rcv_env *v, const struct rcv_obj *o, mode_
 	return errno == EACCES && !v->super && !(mode & 0200) && do_chmod(o, mode | 0200) == 0;
 }
 
+static bool acl_differs(struct bytes have, struct bytes want)
+{
+	const struct bytes name = bytes_str("system.posix_acl_access");
+	struct bytes a = { 0 }, b = { 0 };
+	bool in_have = xattr_find(have, name, &a), in_want = xattr_find(want, name, &b);
+
+	return in_have != in_want || !bytes_eq(a, b);
+}
+
 static void fix_xattrs(struct rcv_env *v, const struct rcv_obj *o, struct bytes have,
 		       const struct tp_meta *want, mode_t mode)
 {
@@ -211,7 +249,8 @@ static void fix_xattrs(struct rcv_env *v, const struct rcv_obj *o, struct bytes 
 	for (int class = 0; class < XATTR_CLASSES; class++) {
 		for (at = have; tp_xattrs_next(&at, &name, &value);) {
 			if (xattr_class(name) != class ||
-			    xattr_find(want->xattrs, name, &other))
+			    xattr_find(want->xattrs, name, &other) ||
+			    is_shadow(name, want->xattrs))
 				continue;
 			rcv_name_of(name, &attr);
 			if (xattr_remove(o, attr.s) == 0 || errno == ENODATA)
@@ -244,6 +283,29 @@ static void fix_xattrs(struct rcv_env *v, const struct rcv_obj *o, struct bytes 
 		rcv_warn_sys(v, "chmod", o->name);
 }
 
+/*
+ * Where an ACL is wanted and could not be set, the mode's group bits, which are its mask,
+ * would give the group what the ACL withholds: it gets its own entry's permissions only.
+ */
+static mode_t acl_mode(const struct rcv_obj *o, const struct tp_meta *want, mode_t mode)
+{
+	static const char acl[] = "system.posix_acl_access";
+	enum { HEAD = 4, ENTRY = 8, GROUP_OBJ = 4 };
+	mode_t group = 0;
+	struct bytes v;
+	ssize_t n;
+
+	if (!xattr_find(want->xattrs, bytes_str(acl), &v))
+		return mode;
+	n = o->fd >= 0 ? fgetxattr(o->fd, acl, NULL, 0) : lgetxattr(o->name, acl, NULL, 0);
+	if (n > 0 && (size_t)n == v.n)
+		return mode;
+	for (size_t i = HEAD; i + ENTRY <= v.n; i += ENTRY)
+		if (le16_get(v.p + i) == GROUP_OBJ)
+			group = le16_get(v.p + i + 2) & 7u;
+	return mode & (~(mode_t)070 | group << 3);
+}
+
 void rcv_meta_flags(struct rcv_env *v, const struct rcv_obj *o, uint32_t flags)
 {
 	int r = o->fd >= 0 ? rcv_flags_set(o->fd, flags) :
@@ -261,7 +323,8 @@ int rcv_meta_fix(struct rcv_env *v, const struct rcv_obj *o, const struct statx 
 	uint32_t flags = flags_of(have);
 	uid_t uid = have->stx_uid;
 	gid_t gid = have->stx_gid;
-	bool chmod_again = false;
+	mode_t now = have->stx_mode & 07777;
+	bool chmod_again = false, acl = false;
 	mode_t mode;
 	int r;
 
@@ -269,12 +332,28 @@ int rcv_meta_fix(struct rcv_env *v, const struct rcv_obj *o, const struct statx 
 		rcv_meta_flags(v, o, 0);
 		flags = 0;
 	}
+	/*
+	 * A new owner or group must not get the old one's permissions, nor an old ACL a new
+	 * mask, nor the group what an ACL is going to withhold: less first, all at the end.
+	 */
+	if (!S_ISLNK(want->mode)) {
+		mode_t less = now & want->mode & 0777;
+
+		acl = acl_differs(have_xattrs, want->xattrs);
+		if (acl)
+			less &= ~(mode_t)070;
+		if ((diff & RCV_D_OWNER || acl) && less != (now & 0777) &&
+		    do_chmod(o, less) == 0) {
+			now = less;
+			diff |= RCV_D_MODE;
+		}
+	}
 	if (diff & RCV_D_OWNER) {
 		fix_owner(v, o, want, &uid, &gid);
-		chmod_again = (have->stx_mode & 06000) != 0;
+		chmod_again = (now & 06000) != 0;
 	}
 	mode = mode_for(want, uid, gid);
-	if (!S_ISLNK(want->mode) && ((have->stx_mode & 07777) != mode || chmod_again) &&
+	if (!S_ISLNK(want->mode) && !acl && (now != mode || chmod_again) &&
 	    do_chmod(o, mode) < 0) {
 		if (errno == ENOENT)
 			return rcv_fail_sys(v, "chmod", o->name);
@@ -287,7 +366,9 @@ int rcv_meta_fix(struct rcv_env *v, const struct rcv_obj *o, const struct statx 
 			return r;
 	}
 	if (!bytes_eq(have_xattrs, want->xattrs))
-		fix_xattrs(v, o, have_xattrs, want, mode);
+		fix_xattrs(v, o, have_xattrs, want, acl ? mode & ~(mode_t)070 : mode);
+	if (acl && do_chmod(o, acl_mode(o, want, mode)) < 0)
+		rcv_warn_sys(v, "chmod", o->name);
 	if (diff & RCV_D_TIMES && do_times(o, want) < 0) {
 		if (errno == ENOENT)
 			return rcv_fail_sys(v, "set times", o->name);

@@ -270,7 +270,10 @@ static int link_over(struct rcv_env *v, const struct rcv_dir *from, const char *
 	} while (r == -EEXIST);
 	if (r < 0)
 		return r;
-	return rcv_place_temp(v, v->cur, temp, name);
+	r = rcv_place_temp(v, v->cur, temp, name);
+	/* Of two names of one inode rename() takes none away: another session was faster. */
+	unlinkat(v->cur->fd, temp, 0);
+	return r;
 }
 
 static int link_names(struct rcv_env *v, const struct rcv_dir *from, const char *old,

@@ -192,8 +192,12 @@ int rcv_place_temp(struct rcv_env *v, const struct rcv_dir *dir, const char *tem
 
 	for (int i = 0; i < TEMP_TRIES; i++) {
 		if (renameat(dir->fd, temp, dir->fd, name) == 0) {
-			if (flags && rcv_flags_set_at(dir->fd, name, flags) < 0)
+			int again = flags ? rcv_flags_set_at(dir->fd, name, flags) : 0;
+
+			if (again < 0) {
+				errno = -again;
 				rcv_warn_sys(v, "set inode flags", name);
+			}
 			return 0;
 		}
 		r = -errno;
@@ -272,6 +276,13 @@ int rcv_newfile_place(struct rcv_env *v, struct rcv_newfile *f, const char *name
 
 	if (rcv_own_name(f->dir, name))
 		return rcv_fail(v, -EPERM, "create", TP_OWN_DIR " is not synced");
+	/* Some file systems (NFS) tell only at a close that the server has no room. */
+	if (f->temp[0]) {
+		int copy = fcntl(f->fd, F_DUPFD_CLOEXEC, 3);
+
+		if (copy < 0 || close(copy) < 0)
+			return rcv_fail_sys(v, "write", name);
+	}
 	r = name_it(v, f, name);
 	if (!f->temp[0] && rcv_dir_lost(f->dir, r)) {
 		/* Another session has replaced the directory. */

@@ -6,6 +6,7 @@
 #include "transport/receive/receive.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -60,6 +61,39 @@ static int no_memory(struct conv *c, struct err *e)
 
 /* --- output --- */
 
+/*
+ * A driver that is gone without a word takes nothing any more: that must not hold us, and the
+ * root's lock, for longer than its silence does.  What poll() promises of a pipe or a socket
+ * is room for PIPE_BUF bytes.
+ */
+static int write_out(struct conv *c, struct bytes v)
+{
+	int64_t until = clock_mono_ns() + c->idle_ns;
+
+	while (v.n) {
+		struct pollfd p = { .fd = c->o->out_fd, .events = POLLOUT };
+		int64_t left = until - clock_mono_ns();
+		ssize_t n;
+		int r;
+
+		if (c->idle_ns && left <= 0)
+			return -ETIMEDOUT;
+		r = poll(&p, 1, c->idle_ns ? (int)MIN(left / 1000000 + 1, 3600000) : -1);
+		if (r < 0 && errno != EINTR)
+			return -errno;
+		if (r <= 0)
+			continue;
+		n = write(c->o->out_fd, v.p, MIN(v.n, (size_t)PIPE_BUF));
+		if (n < 0 && errno != EINTR && errno != EAGAIN)
+			return -errno;
+		if (n <= 0)
+			continue;
+		v = bytes_of(v.p + n, v.n - (size_t)n);
+		until = clock_mono_ns() + c->idle_ns;
+	}
+	return 0;
+}
+
 static int push(struct conv *c, bool all, struct err *e)
 {
 	struct bytes v;
@@ -69,7 +103,7 @@ static int push(struct conv *c, bool all, struct err *e)
 	if (r < 0)
 		return aborts(c, TP_ABORT_IO, r);
 	v = buf_view(&c->packed);
-	r = io_write_all(c->o->out_fd, v.p, v.n);
+	r = write_out(c, v);
 	buf_clear(&c->packed);
 	return r < 0 ? err_sysn(e, GONE, "the driver is gone") : 0;
 }
