@@ -115,6 +115,7 @@ struct stg_catalog {
 	sqlite3_stmt *q[Q_COUNT];
 	pthread_mutex_t lock; /* db, q, the transaction */
 	bool open;            /* a transaction is */
+	struct err broken;    /* why SQLite rolled it back by itself: nothing is written after */
 	size_t rows;          /* written in it */
 	int64_t since_ns;
 	atomic_uint_fast64_t next_dir;
@@ -128,10 +129,15 @@ struct stg_catalog_reader {
 static int catalog_error(sqlite3 *db, struct err *e, const char *what)
 {
 	int code = sqlite3_errcode(db);
+	const char *path = sqlite3_db_filename(db, "main");
 	int r = -EIO;
 
-	if (code == SQLITE_FULL)
-		r = -ENOSPC;
+	/* Files beside the database cannot grow either, which SQLite calls an I/O error. */
+	if (code == SQLITE_FULL || ((code & 0xff) == SQLITE_IOERR &&
+				    sqlite3_system_errno(db) == ENOSPC))
+		return err_set(e, -ENOSPC, "the disk of the state directory is full (%s): make room "
+			       "there and start again, what the target has acknowledged is kept",
+			       path && *path ? path : "catalog");
 	else if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB)
 		r = -EBADMSG;
 	else if (code == SQLITE_NOMEM)
@@ -178,11 +184,36 @@ static int exec_sql(sqlite3 *db, const char *sql, struct err *e)
 	return 0;
 }
 
+/*
+ * A full disk makes SQLite roll the transaction back.  What was marked and recorded in it is
+ * lost, so what comes after must not be written alone, each statement for itself.
+ */
+static int is_broken(struct stg_catalog *c, struct err *e)
+{
+	if (c->broken.code && e)
+		*e = c->broken;
+	return c->broken.code;
+}
+
+/* r: what a write has come to. */
+static int note_rollback(struct stg_catalog *c, int r, struct err *e)
+{
+	if (r >= 0 || c->broken.code || !c->open || !sqlite3_get_autocommit(c->db))
+		return r;
+	if (e)
+		c->broken = *e;
+	else
+		err_set(&c->broken, r, "catalog: a write failed");
+	return r;
+}
+
 /* Called with the lock held, before every write. */
 static int begin_write(struct stg_catalog *c, struct err *e)
 {
-	int r;
+	int r = is_broken(c, e);
 
+	if (r < 0)
+		return r;
 	if (c->open)
 		return 0;
 	r = exec_sql(c->db, "BEGIN IMMEDIATE", e);
@@ -208,6 +239,9 @@ static int commit_locked(struct stg_catalog *c, struct err *e)
 
 	if (!c->open)
 		return 0;
+	r = is_broken(c, e);
+	if (r < 0)
+		return r;
 	/* No id that a committed row holds may be given again after a crash. */
 	snprintf(text, sizeof(text), "%llu", (unsigned long long)atomic_load(&c->next_dir));
 	r = put_fact(c, "next_dir", text, e);
@@ -215,7 +249,7 @@ static int commit_locked(struct stg_catalog *c, struct err *e)
 		r = exec_sql(c->db, "COMMIT", e);
 	if (r == 0)
 		c->open = false;
-	return r;
+	return note_rollback(c, r, e);
 }
 
 static int tick_locked(struct stg_catalog *c, struct err *e)
@@ -233,6 +267,7 @@ static int end_write(struct stg_catalog *c, int r, struct err *e)
 		c->rows++;
 		r = tick_locked(c, e);
 	}
+	note_rollback(c, r, e);
 	pthread_mutex_unlock(&c->lock);
 	return r;
 }

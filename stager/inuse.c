@@ -62,7 +62,9 @@ static uint64_t dev_of(unsigned int maj, unsigned int min)
 
 static int add_stat(struct stg_inuse *set, const struct stat *st)
 {
-	return S_ISREG(st->st_mode) ? add(set, dev_of(major(st->st_dev), minor(st->st_dev)), st->st_ino) : 0;
+	if (!S_ISREG(st->st_mode))
+		return 0;
+	return add(set, dev_of(major(st->st_dev), minor(st->st_dev)), st->st_ino);
 }
 
 /* The link of a descriptor has write permission when the descriptor was opened for it. */

@@ -36,7 +36,7 @@ struct stg_item {
 	bool whole;         /* a delta of it was of no use */
 	bool has_old;       /* the catalog has a row; the old_ fields are of it */
 	bool old_hashed;
-	bool recheck;       /* nothing differs from the row, but it was not clean */
+	bool recheck;       /* nothing differs from the row, but its content may */
 	uint32_t old_nlink;
 	uint64_t old_dev, old_ino;
 	struct tp_hash_value old_hash;

@@ -541,7 +541,7 @@ int stg_migration_save(struct stg_migration *m, int event, const char *phase, in
 	stg_audit_last(m->audit, last);
 	r = stg_report_save(m->report, last, report, e);
 	if (r < 0)
-		return r;
+		return err_ctx(e, r, "%s", m->opt->report);
 	return stg_migration_audit(m, event, (struct stg_audit_field[]){
 		STG_AUDIT_TEXT("report_sha256", report),
 		STG_AUDIT_NUMBER("exit_code", exit_code),

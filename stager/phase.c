@@ -15,6 +15,7 @@
 #include "common/text.h"
 #include "stager/audit.h"
 #include "stager/filter.h"
+#include "stager/inuse.h"
 #include "stager/migration.h"
 #include "stager/mounts.h"
 #include "stager/options.h"
@@ -31,6 +32,7 @@
  *   remove           the delete plan, which is complete now; never after an unclean scan
  *   again            what waited for the removals
  *   links            further names of inodes, when their first name is there
+ *   leftovers        temporary names of receivers that were killed
  *   directories      their metadata, deepest first: nothing in them changes any more
  *   sync             until the target says that all of it is on its disk
  */
@@ -53,6 +55,8 @@ struct phase {
 	bool unsettled;                /* an earlier phase may have left what is not durable */
 	const char *warning;           /* for the report; NULL: none */
 	char left_text[128];           /* the warning of --max-delete */
+	uint64_t reconnects;           /* whose leftovers have been removed */
+	struct stg_filter *leftovers;  /* the filter for that; NULL: not needed yet */
 	bool woken;                    /* the sessions know that they are admitted */
 };
 
@@ -117,7 +121,7 @@ static int tick(struct phase *ph, struct err *e)
 	fill_stats(ph, &stats);
 	stg_report_set_stats(ph->m->report, &stats, NULL, 0);
 	r = stg_report_tick(ph->m->report, e);
-	return MIN(r, 0);
+	return r < 0 ? err_ctx(e, r, "%s", ph->m->opt->report) : 0;
 }
 
 /* Wait until done(ph), which is asked with the run's lock held. */
@@ -228,6 +232,14 @@ static int end_epoch(struct phase *ph, struct err *e)
 
 /* --- the stages of a pass --- */
 
+/* Without /proc the times have to do. */
+static int look_for_users(struct stg_run *run, struct err *e)
+{
+	_cleanup_close_ int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return proc < 0 ? 0 : stg_inuse_scan(proc, &run->inuse, e);
+}
+
 /*
  * The sync point: what the clock that stamps inodes says now, and then everything that is
  * still only in memory goes to the file system, so that stores through mappings get their
@@ -251,7 +263,7 @@ static int set_sync_point(struct phase *ph, struct err *e)
 			return err_sys(e, "sync the file system of %s", path);
 	}
 	run->phase.sync_ns = run->sync_ns;
-	return 0;
+	return look_for_users(run, e);
 }
 
 static unsigned scan_threads(void)
@@ -426,8 +438,20 @@ static int follower_again(struct phase *ph, const struct stg_follower *f, struct
 	}, e);
 }
 
-static int link_item(struct phase *ph, struct stg_job *job, const struct stg_follower *f,
-		     bool last, struct err *e)
+/* The name had this content already: linking it is no change, as far as can be known. */
+static int was_linked(struct stg_catalog_reader *reader, const struct stg_follower *f,
+		      bool *ret, struct err *e)
+{
+	struct stg_row row;
+	int r = stg_catalog_read_one(reader, f->dir, f->name, &row, e);
+
+	*ret = r > 0 && stg_stat_same(&row.st, &f->st) && (row.state & STG_ROW_HASHED) &&
+	       !memcmp(&row.hash, &f->leader_row.hash, sizeof(row.hash));
+	return MIN(r, 0);
+}
+
+static int link_item(struct phase *ph, struct stg_catalog_reader *reader, struct stg_job *job,
+		     const struct stg_follower *f, bool last, struct err *e)
 {
 	struct stg_item item = {
 		.op = STG_OP_LINK,
@@ -441,6 +465,7 @@ static int link_item(struct phase *ph, struct stg_job *job, const struct stg_fol
 		.has_old = f->old_nlink != 0,
 		.old_nlink = f->old_nlink,
 	};
+	int r;
 
 	if (leader_is_lost(f)) {
 		if (!last)
@@ -454,12 +479,16 @@ static int link_item(struct phase *ph, struct stg_job *job, const struct stg_fol
 	    (f->leader_row.state & STG_ROW_HASHED)) {
 		item.old_hashed = true;
 		item.old_hash = f->leader_row.hash;
+		r = was_linked(reader, f, &item.recheck, e);
+		if (r < 0)
+			return r;
 	}
 	return stg_job_add(job, &item, e);
 }
 
 /* Followers from the page on; last: those whose leader is lost are given up. */
-static int link_pages(struct phase *ph, struct stg_follower_page *page, bool last, struct err *e)
+static int link_pages(struct phase *ph, struct stg_catalog_reader *reader,
+		      struct stg_follower_page *page, bool last, struct err *e)
 {
 	int r = 0;
 
@@ -472,7 +501,7 @@ static int link_pages(struct phase *ph, struct stg_follower_page *page, bool las
 		stg_progress_step(&ph->m->progress, "link");
 		r = stg_job_new(STG_JOB_ITEMS, &job, e);
 		for (size_t i = 0; r == 0 && i < page->n; i++)
-			r = link_item(ph, job, &page->rows[i], last, e);
+			r = link_item(ph, reader, job, &page->rows[i], last, e);
 		if (r == 0)
 			r = push(ph, TAKE_PTR(job), e);
 		stg_job_free(job);
@@ -484,12 +513,16 @@ static int link_pages(struct phase *ph, struct stg_follower_page *page, bool las
 static int link_stage(struct phase *ph, struct err *e)
 {
 	struct stg_follower_page *page = calloc(1, sizeof(*page));
-	int r = page ? link_pages(ph, page, false, e) : no_memory(e);
+	struct stg_catalog_reader *reader = NULL;
+	int r = page ? stg_catalog_reader_open(ph->run.catalog, &reader, e) : no_memory(e);
 
+	if (r == 0)
+		r = link_pages(ph, reader, page, false, e);
 	if (r == 0)
 		r = again_stage(ph, e);
 	if (r == 0)
-		r = link_pages(ph, page, true, e);
+		r = link_pages(ph, reader, page, true, e);
+	stg_catalog_reader_close(reader);
 	if (page)
 		buf_fini(&page->bytes);
 	free(page);
@@ -551,11 +584,98 @@ static int directory_stage(struct phase *ph, struct err *e)
 	return r < 0 ? r : wait_idle(ph, e);
 }
 
+/* A filter under which nothing is at risk but the receiver's temporary names. */
+static int leftovers_filter(struct stg_filter **ret, struct stg_filter_dir **ret_node,
+			    struct err *e)
+{
+	int r = stg_filter_new(ret, e);
+
+	if (r == 0)
+		r = stg_filter_add_rule(*ret, "risk .stager-tmp.*", "clean", e);
+	if (r == 0)
+		r = stg_filter_add_rule(*ret, "protect *", "clean", e);
+	return r < 0 ? r : stg_filter_enter(*ret, NULL, -1, bytes_of("", 0), ret_node, e);
+}
+
+static int clean_directory(struct phase *ph, const struct stg_dirty *d,
+			   struct stg_filter_dir *node, struct err *e)
+{
+	struct stg_job *job;
+	int r = stg_job_new(STG_JOB_COMPARE, &job, e);
+
+	if (r < 0)
+		return r;
+	job->only_list = true;
+	job->filter = stg_filter_dir_ref(node);
+	r = stg_job_set_dir(job, d->id, d->path, e);
+	if (r == 0)
+		r = job->filter_index = stg_run_keep_filter(&ph->run, node, e);
+	if (r < 0) {
+		stg_job_free(job);
+		return r;
+	}
+	stg_job_seal(job);
+	return stg_queue_push(ph->run.queue, job);
+}
+
+static int clean_pages(struct phase *ph, struct stg_filter_dir *node, struct err *e)
+{
+	struct stg_dirty_page *page = calloc(1, sizeof(*page));
+	int r = page ? stg_catalog_clear_plan(ph->run.catalog, e) : no_memory(e);
+
+	if (page)
+		*page = (struct stg_dirty_page){ .next_depth = ~0u, .next_id = ~0ull };
+	while (r == 0) {
+		r = stg_catalog_next_dirty(ph->run.catalog, page, e);
+		if (r < 0 || !page->n)
+			break;
+		for (size_t i = 0; r == 0 && i < page->n; i++)
+			r = clean_directory(ph, &page->rows[i], node, e);
+	}
+	if (page)
+		buf_fini(&page->bytes);
+	free(page);
+	if (r == 0)
+		r = wait_idle(ph, e);
+	return r < 0 ? r : remove_stage(ph, e);
+}
+
+/*
+ * A receiver that was killed may have left temporary names behind, in directories that it
+ * was working in: those are still marked.  They go whatever --no-delete and --max-delete say.
+ * Where the latter has stopped a removal the plan is still needed, and its directories are
+ * compared by the next phase anyway.
+ */
+static int leftovers_stage(struct phase *ph, struct err *e)
+{
+	uint64_t reconnects = atomic_load(&ph->run.count.reconnects);
+	bool delete = ph->run.delete, limited = ph->run.delete_limited;
+	struct stg_filter_dir *node = NULL;
+	int r = 0;
+
+	if (reconnects == ph->reconnects || atomic_load(&ph->run.count.left))
+		return 0;
+	ph->reconnects = reconnects;
+	if (!ph->leftovers)
+		r = leftovers_filter(&ph->leftovers, &node, e);
+	else
+		r = stg_filter_enter(ph->leftovers, NULL, -1, bytes_of("", 0), &node, e);
+	if (r < 0)
+		return r;
+	ph->run.delete = true;
+	ph->run.delete_limited = false;
+	r = clean_pages(ph, node, e);
+	ph->run.delete = delete;
+	ph->run.delete_limited = limited;
+	stg_filter_dir_unref(node);
+	return r;
+}
+
 static int pass(struct phase *ph, struct err *e)
 {
 	static int (*const stages[])(struct phase *, struct err *) = {
 		set_sync_point, scan_and_send, remove_stage, again_stage, link_stage,
-		directory_stage, unsure_stage,
+		leftovers_stage, directory_stage, unsure_stage,
 	};
 	int r = stg_catalog_clear_plan(ph->run.catalog, e);
 
@@ -822,6 +942,7 @@ static void fini_run(struct stg_run *run)
 		stg_filter_dir_unref(run->filters[i]);
 	free(run->filters);
 	stg_queue_free(run->queue);
+	stg_inuse_free(run->inuse);
 	pthread_mutex_destroy(&run->lock);
 	pthread_cond_destroy(&run->changed);
 }
@@ -893,6 +1014,7 @@ static int run_phase(struct phase *ph, struct err *e)
 	int r;
 
 	ph->run.eager = ph->kind == STG_PHASE_FULL;
+	ph->run.tell_open = ph->kind == STG_PHASE_CUTOVER;
 	if (ph->kind != STG_PHASE_FULL) {
 		r = stg_catalog_has_entries(ph->run.catalog, e);
 		if (r < 0)
@@ -1004,63 +1126,8 @@ int stg_phase_run(struct stg_migration *m, enum stg_phase_kind kind, int *ret_pa
 	stg_senders_free(ph.senders);
 	*ret_partial = partial_code(&ph);
 	fini_run(&ph.run);
+	stg_filter_free(ph.leftovers);
 	return r;
-}
-
-/* A filter under which nothing is at risk but the receiver's temporary names. */
-static int leftovers_filter(struct stg_filter **ret, struct stg_filter_dir **ret_node,
-			    struct err *e)
-{
-	int r = stg_filter_new(ret, e);
-
-	if (r == 0)
-		r = stg_filter_add_rule(*ret, "risk .stager-tmp.*", "clean", e);
-	if (r == 0)
-		r = stg_filter_add_rule(*ret, "protect *", "clean", e);
-	return r < 0 ? r : stg_filter_enter(*ret, NULL, -1, bytes_of("", 0), ret_node, e);
-}
-
-static int clean_directory(struct phase *ph, const struct stg_dirty *d,
-			   struct stg_filter_dir *node, struct err *e)
-{
-	struct stg_job *job;
-	int r = stg_job_new(STG_JOB_COMPARE, &job, e);
-
-	if (r < 0)
-		return r;
-	job->only_list = true;
-	job->filter = stg_filter_dir_ref(node);
-	r = stg_job_set_dir(job, d->id, d->path, e);
-	if (r == 0)
-		r = job->filter_index = stg_run_keep_filter(&ph->run, node, e);
-	if (r < 0) {
-		stg_job_free(job);
-		return r;
-	}
-	stg_job_seal(job);
-	return stg_queue_push(ph->run.queue, job);
-}
-
-static int clean_pages(struct phase *ph, struct stg_filter_dir *node, struct err *e)
-{
-	struct stg_dirty_page *page = calloc(1, sizeof(*page));
-	int r = page ? stg_catalog_clear_plan(ph->run.catalog, e) : no_memory(e);
-
-	if (page)
-		*page = (struct stg_dirty_page){ .next_depth = ~0u, .next_id = ~0ull };
-	while (r == 0) {
-		r = stg_catalog_next_dirty(ph->run.catalog, page, e);
-		if (r < 0 || !page->n)
-			break;
-		for (size_t i = 0; r == 0 && i < page->n; i++)
-			r = clean_directory(ph, &page->rows[i], node, e);
-	}
-	if (page)
-		buf_fini(&page->bytes);
-	free(page);
-	if (r == 0)
-		r = wait_idle(ph, e);
-	return r < 0 ? r : remove_stage(ph, e);
 }
 
 int stg_phase_clean(struct stg_migration *m, struct err *e)

@@ -23,6 +23,7 @@
 struct stg_bwlimit;
 struct stg_filter;
 struct stg_filter_dir;
+struct stg_inuse;
 struct stg_mounts;
 struct stg_options;
 struct stg_progress;
@@ -69,6 +70,8 @@ struct stg_run {
 	struct stg_phase_row phase;
 	int64_t sync_ns;   /* entries whose ctime is not older are looked at again */
 	bool compare;      /* list every directory on the target */
+	struct stg_inuse *inuse; /* as the pass began; NULL: not known.  Changes between passes */
+	bool tell_open;    /* files in use that are sent are told of: nothing should write now */
 	bool resumed;      /* what the catalog holds was acknowledged by a broken-off run */
 	bool compare_new;  /* and those that the catalog lacks: other rules hid them before */
 	bool delete;       /* what the source lacks goes */

@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "common/text.h"
 #include "stager/filter.h"
+#include "stager/inuse.h"
 #include "stager/mounts.h"
 #include "stager/progress.h"
 #include "stager/run.h"
@@ -409,11 +410,14 @@ static int add_item(struct walker *w, struct plan *p, const struct stg_item *ite
 }
 
 /* What has to happen to an entry of the source, given the row that the catalog has of it. */
-static enum stg_op choose_op(const struct stg_stat *st, const struct stg_row *row)
+static enum stg_op choose_op(const struct stg_run *run, const struct stg_stat *st,
+			     const struct stg_row *row)
 {
 	if (!row)
 		return STG_OP_SEND;
-	if (stg_unchanged(row, st))
+	/* What a process stores through a mapping need not show in the times. */
+	if (stg_unchanged(row, st) &&
+	    (!stg_is_reg(st) || !stg_inuse_has(run->inuse, st->dev, st->ino)))
 		return STG_OP_KEEP;
 	if (!stg_is_reg(st) || !stg_is_reg(&row->st))
 		return STG_OP_SEND;
@@ -500,7 +504,6 @@ static int plan_removal(struct walker *w, struct plan *p, struct bytes name,
 		return MIN(dry_removal(w, p->filter, buf_view(&path), row, e), 0);
 	}
 	atomic_fetch_add_explicit(&w->run->count.planned_removals, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&w->run->count.planned_removals, 1, memory_order_relaxed);
 	r = mark(w, p, e);
 	if (r < 0)
 		return r;
@@ -546,7 +549,7 @@ static int plan_entry(struct walker *w, struct plan *p, const struct found *f,
 	}
 	atomic_fetch_add_explicit(&w->run->count.scanned_bytes, f->st.size,
 				  memory_order_relaxed);
-	item.op = choose_op(&f->st, row);
+	item.op = choose_op(w->run, &f->st, row);
 	if (item.op == STG_OP_KEEP) {
 		if (w->run->resumed)
 			atomic_fetch_add_explicit(&w->run->count.acked_before, 1,
@@ -679,8 +682,8 @@ static int scan_directory(struct walker *w, struct task *t, struct err *e)
 		goto done;
 	}
 	fd = io_open_dir_below(w->run->source_fd, task_path(t), O_RDONLY);
-	if (fd == -ENOENT)
-		return 0; /* gone since its parent was read */
+	if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP || fd == -EXDEV)
+		return 0; /* gone, or something else, since its parent was read */
 	if (fd < 0)
 		return scan_error(w, t, bytes_of("", 0), "open directory", fd);
 	r = stg_filter_enter(w->run->filter, t->filter, fd, task_path(t), &p.filter, e);

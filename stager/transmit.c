@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "common/text.h"
 #include "stager/filter.h"
+#include "stager/inuse.h"
 #include "stager/peer.h"
 #include "stager/progress.h"
 
@@ -86,6 +87,12 @@ int peer_add_flight(struct peer *p, const struct flight *f, struct err *e)
 	return 0;
 }
 
+/* The completion that was counted last. */
+static struct flight *last_flight(struct peer *p)
+{
+	return &p->flights[(p->flights_at + (size_t)(p->sent - p->acked) - 1) % p->flights_cap];
+}
+
 int peer_enter(struct peer *p, struct bytes path, bool create, struct err *e)
 {
 	if (p->dir_known && (p->dir_made || !create) && bytes_eq(buf_view(&p->dir_path), path))
@@ -149,12 +156,38 @@ static void make_row(const struct peer *p, const struct stg_stat *st, bool live,
 		     const struct tp_hash_value *hash, struct stg_row *ret)
 {
 	*ret = (struct stg_row){ .st = *st, .phase = p->run->phase.id };
-	if (!live && stg_run_settled(p->run, st))
+	if (!live && stg_run_settled(p->run, st) &&
+	    !stg_inuse_has(p->run->inuse, st->dev, st->ino))
 		ret->state |= STG_ROW_CLEAN;
 	if (hash) {
 		ret->state |= STG_ROW_HASHED;
 		ret->hash = *hash;
 	}
+}
+
+/* Into the report, as a file that may not be what it will be. */
+static void note_live(struct peer *p, const struct stg_item *item, const char *operation,
+		      const char *message)
+{
+	struct stg_report_item note = { .operation = operation, .message = message };
+
+	atomic_fetch_add(&p->run->count.live, 1);
+	if (stg_path_join(&p->path, item->path, item->name) == 0)
+		note.path = buf_view(&p->path);
+	if (p->run->report)
+		stg_report_add_live_file(p->run->report, &note);
+}
+
+static void note_open(struct peer *p, const struct stg_item *item, const struct stg_stat *st)
+{
+	char text[TEXT_NAME_MAX];
+
+	if (!p->run->tell_open || !stg_inuse_tell(p->run->inuse, st->dev, st->ino))
+		return;
+	note_live(p, item, "open for writing",
+		  "open for writing in some process; sent as it was");
+	log_error("%s is still open for writing: what is written to it from now on is not sent",
+		  text_name(text, buf_view(&p->path)));
 }
 
 static int fly_row(struct peer *p, struct stg_job *job, struct stg_item *item,
@@ -164,6 +197,7 @@ static int fly_row(struct peer *p, struct stg_job *job, struct stg_item *item,
 	struct flight f = { .kind = FLIGHT_ROW, .job = job, .item = item };
 
 	make_row(p, st, live, hash, &f.row);
+	note_open(p, item, st);
 	return peer_add_flight(p, &f, e);
 }
 
@@ -180,7 +214,9 @@ static void vanished(struct peer *p, struct stg_job *job, struct stg_item *item)
 static void source_error(struct peer *p, struct stg_job *job, struct stg_item *item,
 			 const char *operation, int code)
 {
-	if (code == -ENOENT || code == -ESTALE)
+	/* Or what led to it is something else by now. */
+	if (code == -ENOENT || code == -ESTALE || code == -ENOTDIR || code == -ELOOP ||
+	    code == -EXDEV)
 		vanished(p, job, item);
 	else
 		peer_item_failed(p, job, item, operation, code, strerror(-code));
@@ -231,18 +267,10 @@ static bool changed(const struct stg_stat *a, const struct stg_stat *b)
 	return !stg_stat_same(a, b);
 }
 
-static void note_live(struct peer *p, const struct stg_item *item)
+static void note_changed(struct peer *p, const struct stg_item *item)
 {
-	struct stg_report_item note = {
-		.operation = "read",
-		.message = "changed while it was read; sent as it was, due again in the next phase",
-	};
-
-	atomic_fetch_add(&p->run->count.live, 1);
-	if (stg_path_join(&p->path, item->path, item->name) == 0)
-		note.path = buf_view(&p->path);
-	if (p->run->report)
-		stg_report_add_live_file(p->run->report, &note);
+	note_live(p, item, "read",
+		  "changed while it was read; sent as it was, due again in the next phase");
 }
 
 static int open_source(struct peer *p, struct bytes path, struct bytes name,
@@ -311,7 +339,7 @@ static int send_small(struct peer *p, struct stg_job *job, struct stg_item *item
 			break;
 	}
 	if (live)
-		note_live(p, item);
+		note_changed(p, item);
 	st->size = (uint64_t)n;
 	tp_hash_content(p->hash, p->scratch, (size_t)n, &hash);
 	m.content = bytes_of(p->scratch, (size_t)n);
@@ -407,8 +435,7 @@ static int send_meta(struct peer *p, struct stg_job *job, struct stg_item *item,
 		stg_progress_add_bytes(p->run->progress, st->size);
 	r = fly_row(p, job, item, st, false, hash, e);
 	if (r == 0)
-		p->flights[(p->flights_at + (size_t)(p->sent - p->acked) - 1) % p->flights_cap].by_hash =
-			true;
+		last_flight(p)->by_hash = true;
 	return r;
 }
 
@@ -515,7 +542,7 @@ static int end_file(struct peer *p, uint64_t size, struct err *e)
 		atomic_fetch_add(&p->run->count.matched, matched);
 	}
 	if (live)
-		note_live(p, item);
+		note_changed(p, item);
 	peer_file_close(p);
 	st.size = size;
 	return fly_row(p, job, item, &st, live, &hash, e);
@@ -818,8 +845,11 @@ static int send_link(struct peer *p, struct stg_job *job, struct stg_item *item,
 		return r;
 	if (tp_put_link(&p->out, &m) < 0)
 		return no_memory(e);
-	return fly_row(p, job, item, &item->st, !item->old_hashed && stg_is_reg(&item->st),
-		       item->old_hashed ? &item->old_hash : NULL, e);
+	r = fly_row(p, job, item, &item->st, !item->old_hashed && stg_is_reg(&item->st),
+		    item->old_hashed ? &item->old_hash : NULL, e);
+	if (r == 0)
+		last_flight(p)->by_hash = item->recheck;
+	return r;
 }
 
 static int send_removal(struct peer *p, struct stg_job *job, struct stg_item *item,

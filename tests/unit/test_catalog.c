@@ -847,6 +847,28 @@ static void refused(struct fixture *f, int want, const char *text)
 		fail_msg("'%s' is not in '%s'", text, f->e.text);
 }
 
+static void a_directory_that_is_unsure_is_marked_by_its_path(void **state)
+{
+	struct fixture *f = *state;
+	struct stg_row row = dir_row(STG_ROOT_ID), got;
+
+	record(f, 0, "", &row);
+	row = dir_row(20);
+	record(f, STG_ROOT_ID, "a", &row);
+	row = dir_row(30);
+	record(f, 20, "b", &row);
+	OK(stg_catalog_mark_unsure(f->c, bytes_str("a/b"), &f->e));
+	OK(stg_catalog_mark_unsure(f->c, bytes_str("a/none/b"), &f->e));
+	assert_int_equal(read_one(f, 20, "b", &got), 1);
+	assert_int_equal(got.state, STG_ROW_CLEAN | STG_ROW_DIRTY);
+	assert_int_equal(got.child, 30);
+	assert_int_equal(read_one(f, STG_ROOT_ID, "a", &got), 1);
+	assert_int_equal(got.state, STG_ROW_CLEAN);
+	OK(stg_catalog_mark_unsure(f->c, bytes_str(""), &f->e));
+	assert_int_equal(read_one(f, 0, "", &got), 1);
+	assert_int_equal(got.state, STG_ROW_CLEAN | STG_ROW_DIRTY);
+}
+
 static void a_newer_version_is_refused(void **state)
 {
 	struct fixture *f = *state;
@@ -933,6 +955,7 @@ int main(void)
 		CATALOG_TEST(links_are_counted_by_inode),
 		CATALOG_TEST(followers_come_in_pages),
 		CATALOG_TEST(removals_come_in_pages),
+		CATALOG_TEST(a_directory_that_is_unsure_is_marked_by_its_path),
 		CATALOG_TEST(a_newer_version_is_refused),
 		CATALOG_TEST(a_damaged_file_is_refused),
 		CATALOG_TEST(a_missing_directory_is_an_error),

@@ -263,6 +263,11 @@ static void mistakes_in_the_config_are_named_with_their_position(void **state)
 		{ "{\"port\": 70000}", "column 10: port: 70000 is out of range: allowed is 1 to 65535" },
 		{ "{\"port\": 1e300}", "port: expected a whole number" },
 		{ "{\"sessions\": true}", "or a string, found true or false" },
+		{ "{\"max_delete\": -1}", "max_delete: -1 is out of range" },
+		{ "{\"phases\": []}", "column 12: phases: expected an object, found an array" },
+		{ "{\"phases\": {\"cutovre\": {}}}", "unknown phase 'cutovre', did you mean 'cutover'?" },
+		{ "{\"phases\": {\"full\": {\"fliter\": \"x\"}}}", "unknown key of a phase 'fliter', did you mean 'filter'?" },
+		{ "{\"phases\": {\"full\": {\"filter\": [\"- x\", 5]}}}", "filter: expected a string or an array" },
 		{ "{\"compress\": 20}", "compress: 20 is out of range: allowed is 1 to 19" },
 		{ "{\"per_dir_filter\": 3}", "allowed is 0 to 2" },
 		{ "{\"mkpath\": 1}", "mkpath: expected true or false, found a number" },
@@ -416,6 +421,37 @@ static void filter_options_keep_their_order(void **state)
 
 	GOOD(f, "{\"per_dir_filter\": 2}", NULL, ARGS("-FFF"));
 	assert_int_equal(f->o.filters.n, 2);
+}
+
+static void phases_have_rules_of_their_own(void **state)
+{
+	struct fixture *f = *state;
+	const struct stg_filter_args *p;
+
+	GOOD(f, "{\"exclude\": \"c\", \"phases\": {\"cutover\": {\"include\": \"i\",\n"
+		"\"filter\": [\"P x\", \"- y\"]}, \"full\": {\"exclude_from\": \"f\"}}}",
+	     NULL, ARGS("--exclude=a"));
+	assert_int_equal(f->o.filters.n, 2);
+	p = f->o.phase_filters;
+	assert_int_equal(p[STG_PHASE_FULL].n, 1);
+	assert_int_equal(p[STG_PHASE_FULL].v[0].kind, STG_FILTER_EXCLUDE_FROM);
+	assert_int_equal(p[STG_PHASE_INCREMENTAL].n, 0);
+	assert_int_equal(p[STG_PHASE_CUTOVER].n, 3);
+	assert_int_equal(p[STG_PHASE_CUTOVER].v[0].kind, STG_FILTER_INCLUDE);
+	assert_string_equal(p[STG_PHASE_CUTOVER].v[2].text, "- y");
+	assert_non_null(strstr(p[STG_PHASE_CUTOVER].v[2].origin, "line 2"));
+}
+
+static void max_delete_tells_zero_from_none(void **state)
+{
+	struct fixture *f = *state;
+
+	GOOD(f, NULL, NULL, NULL);
+	assert_int_equal(f->o.max_delete, STG_MAX_DELETE_NONE);
+	GOOD(f, "{\"max_delete\": 0}", NULL, NULL);
+	assert_int_equal(f->o.max_delete, 0);
+	GOOD(f, "{\"max_delete\": 7}", NULL, ARGS("--max-delete=none"));
+	assert_int_equal(f->o.max_delete, STG_MAX_DELETE_NONE);
 }
 
 static void the_standard_list_is_decided_by_the_highest_level(void **state)
@@ -698,6 +734,8 @@ int main(void)
 		cmocka_unit_test(mistakes_in_the_environment_are_named),
 		cmocka_unit_test(the_target_is_put_together_from_its_parts),
 		cmocka_unit_test(filter_options_keep_their_order),
+		cmocka_unit_test(phases_have_rules_of_their_own),
+		cmocka_unit_test(max_delete_tells_zero_from_none),
 		cmocka_unit_test(the_standard_list_is_decided_by_the_highest_level),
 		cmocka_unit_test(only_the_strongest_password_source_stays),
 		cmocka_unit_test(both_bandwidth_keys_work_and_the_option_wins),
