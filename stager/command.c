@@ -147,8 +147,8 @@ int stg_command_plan(struct stg_options *o, struct err *e)
 	else if (r == 0 && !l.list && !l.list_deletes)
 		print_plan(&plan, &l, o);
 	if (r == 0 && fflush(stdout) == EOF)
-		err_sys(e, "write to standard output");
-	return stg_migration_close(&m, e, plan.errors ? 23 : 0);
+		r = err_sys(e, "write to standard output");
+	return stg_migration_close(&m, r, e, plan.errors ? 23 : 0);
 }
 
 /* --- phases and hooks --- */
@@ -224,15 +224,6 @@ static int cutover(struct stg_migration *m, int *partial, struct err *e)
 	return r < 0 ? r : s;
 }
 
-static int end(struct stg_migration *m, int r, int partial, struct err *e)
-{
-	if (r == 0)
-		*e = (struct err){ 0 };
-	else if (!e->code)
-		err_sysn(e, r, "failed");
-	return stg_migration_close(m, e, partial);
-}
-
 int stg_command_full(struct stg_options *o, struct err *e)
 {
 	struct stg_migration m;
@@ -240,7 +231,7 @@ int stg_command_full(struct stg_options *o, struct err *e)
 
 	if (r == 0)
 		r = phase(&m, STG_PHASE_FULL, &partial, e);
-	return end(&m, r, partial, e);
+	return stg_migration_close(&m, r, e, partial);
 }
 
 int stg_command_incremental(struct stg_options *o, struct err *e)
@@ -250,7 +241,7 @@ int stg_command_incremental(struct stg_options *o, struct err *e)
 
 	if (r == 0)
 		r = phase(&m, STG_PHASE_INCREMENTAL, &partial, e);
-	return end(&m, r, partial, e);
+	return stg_migration_close(&m, r, e, partial);
 }
 
 int stg_command_cutover(struct stg_options *o, struct err *e)
@@ -263,7 +254,7 @@ int stg_command_cutover(struct stg_options *o, struct err *e)
 		r = stg_phase_allowed(&m, STG_PHASE_CUTOVER, e);
 	if (r == 0)
 		r = cutover(&m, &partial, e);
-	return end(&m, r, partial, e);
+	return stg_migration_close(&m, r, e, partial);
 }
 
 int stg_command_run(struct stg_options *o, struct err *e)
@@ -278,7 +269,7 @@ int stg_command_run(struct stg_options *o, struct err *e)
 	/* No rounds: only the full sync (the old flow's RSYNC_INCREMENTAL_ROUNDS=0). */
 	if (r == 0 && o->rounds)
 		r = cutover(&m, &partial, e);
-	return end(&m, r, partial, e);
+	return stg_migration_close(&m, r, e, partial);
 }
 
 /* --- status and report --- */
@@ -409,5 +400,5 @@ int stg_command_clean(struct stg_options *o, struct err *e)
 		r = stg_ssh_clean(m.ssh, e);
 	if (r == 0)
 		log_info("%s is out of migration mode", o->target.host);
-	return end(&m, r, partial, e);
+	return stg_migration_close(&m, r, e, partial);
 }

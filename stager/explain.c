@@ -385,7 +385,5 @@ int stg_command_explain(struct stg_options *o, struct err *e)
 		r = stg_lint(&m, &findings, &errors, e);
 	if (fflush(stdout) == EOF && r == 0)
 		r = err_sys(e, "write to standard output");
-	if (r == 0)
-		*e = (struct err){ 0 };
-	return stg_migration_close(&m, e, findings ? 1 : errors ? 23 : 0);
+	return stg_migration_close(&m, r, e, findings ? 1 : errors ? 23 : 0);
 }

@@ -577,10 +577,16 @@ static int finish_run(struct stg_migration *m, const struct err *e, int exit_cod
 	return exit_code;
 }
 
-int stg_migration_close(struct stg_migration *m, const struct err *e, int partial)
+int stg_migration_close(struct stg_migration *m, int r, struct err *e, int partial)
 {
-	int exit_code = e->code ? stg_exit_code(e->code) : partial;
+	int exit_code;
 
+	/* A call that failed and was got over may have left its text there. */
+	if (r == 0)
+		*e = (struct err){ 0 };
+	else if (!e->code)
+		err_sysn(e, r, "failed");
+	exit_code = e->code ? stg_exit_code(e->code) : partial;
 	if (m->progressing)
 		stg_progress_stop(&m->progress);
 	if (e->code)

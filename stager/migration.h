@@ -71,10 +71,10 @@ int stg_migration_open(struct stg_migration *m, const struct stg_options *opt,
 		       enum stg_migration_level level, struct err *e) _must_check_;
 
 /*
- * End the run with this error (code 0: it went well) or, when partial is an exit code (23,
- * 24), with that; close everything.  Returns the exit code of the program.
+ * End the run: r is what it came to, e says why when it is negative.  When r is 0, partial is
+ * the exit code (0, 23, 24, 25).  Closes everything; returns the exit code of the program.
  */
-int stg_migration_close(struct stg_migration *m, const struct err *e, int partial);
+int stg_migration_close(struct stg_migration *m, int r, struct err *e, int partial);
 
 /* Write an audit record; a log that cannot be written ends the run. */
 int stg_migration_audit(struct stg_migration *m, int event, const struct stg_audit_field *f,

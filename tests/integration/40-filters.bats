@@ -84,6 +84,13 @@ with_default_excludes() {
 	assert_gone "$DST/a/b/g1"
 }
 
+@test "a host without a config file needs none" {
+	[ ! -e /etc/stager/stager.json ] || skip "there is an /etc/stager/stager.json"
+	small_tree "$SRC"
+	exits 0 "$STAGER" plan --source "$SRC" --state-dir "$STATE"
+	exits 0 "$STAGER" explain a --source "$SRC"
+}
+
 @test "plan --list and --list0 show just what full sends, and change nothing" {
 	small_tree "$SRC"
 	printf x >"$SRC/$(printf 'new\nline')"

@@ -310,7 +310,7 @@ static int run(struct fixture *f, enum stg_phase_kind kind)
 	m.connector = &f->con.base;
 	if (r == 0)
 		r = stg_phase_run(&m, kind, &f->partial, &f->e);
-	(void)stg_migration_close(&m, &f->e, r < 0 ? 0 : f->partial);
+	(void)stg_migration_close(&m, r, &f->e, r < 0 ? 0 : f->partial);
 	return r;
 }
 
