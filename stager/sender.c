@@ -360,7 +360,7 @@ static bool nothing_owed(const struct peer *p)
 /* Fill p->out while there is room and work.  1: something was produced. */
 static int produce(struct peer *p, struct err *e)
 {
-	int r = ask_sync(p, e), done = buf_len(&p->out) != 0;
+	int r = ask_sync(p, e), done = 0;
 
 	while (r >= 0 && buf_len(&p->out) + buf_len(&p->wire) < PEER_OUT_BYTES) {
 		r = peer_generate(p, e);
