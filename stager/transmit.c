@@ -684,6 +684,29 @@ static int ask_signature(struct peer *p, struct stg_job *job, struct stg_item *i
 	return tp_put_sigreq(&p->out, (uint16_t)at, &m) < 0 ? no_memory(e) : 0;
 }
 
+/*
+ * Open the item's file and read its attributes into p->xattrs.  A descriptor, or -1: the item
+ * is dealt with, it vanished or cannot be read.
+ */
+static int open_item(struct peer *p, struct stg_job *job, struct stg_item *item,
+		     struct stg_stat *ret, struct err *e)
+{
+	int fd = open_source(p, item->path, item->name, ret);
+	int r;
+
+	if (fd < 0) {
+		source_error(p, job, item, "open", fd);
+		return -1;
+	}
+	r = tp_xattrs_read(fd, NULL, &p->xattrs, e);
+	if (r < 0) {
+		close(fd);
+		source_error(p, job, item, "read xattrs of", r);
+		return -1;
+	}
+	return fd;
+}
+
 int peer_begin_delta(struct peer *p, struct slot *s, struct err *e)
 {
 	_cleanup_(buf_fini) struct buf sig = TAKE_BUF(s->data);
@@ -696,17 +719,9 @@ int peer_begin_delta(struct peer *p, struct slot *s, struct err *e)
 	r = peer_enter(p, item->path, true, e);
 	if (r < 0)
 		return r;
-	fd = open_source(p, item->path, item->name, &st);
-	if (fd < 0) {
-		source_error(p, job, item, "open", fd);
+	fd = open_item(p, job, item, &st, e);
+	if (fd < 0)
 		return 0;
-	}
-	r = tp_xattrs_read(fd, NULL, &p->xattrs, e);
-	if (r < 0) {
-		close(fd);
-		source_error(p, job, item, "read xattrs of", r);
-		return 0;
-	}
 	if (!buf_len(&sig))
 		return start_file(p, job, item, fd, &st, FILE_DATA, e);
 	r = begin_file(p, job, item, fd, &st, FILE_DELTA, buf_view(&sig), 0, e);
@@ -720,19 +735,10 @@ static int send_regular(struct peer *p, struct stg_job *job, struct stg_item *it
 			struct err *e)
 {
 	struct stg_stat st;
-	int fd = open_source(p, item->path, item->name, &st);
-	int r;
+	int fd = open_item(p, job, item, &st, e);
 
-	if (fd < 0) {
-		source_error(p, job, item, "open", fd);
+	if (fd < 0)
 		return 0;
-	}
-	r = tp_xattrs_read(fd, NULL, &p->xattrs, e);
-	if (r < 0) {
-		close(fd);
-		source_error(p, job, item, "read xattrs of", r);
-		return 0;
-	}
 	if (item->op == STG_OP_TOUCH || item->op == STG_OP_VERIFY)
 		return start_file(p, job, item, fd, &st, FILE_HASH, e);
 	if (wants_delta(p, item, &st)) {
