@@ -3,7 +3,7 @@
 /*
  * stager/options.h - everything an operator can say: command line, environment, config file.
  *
- * One table in options.c describes every option and yields the argv parser, --help, the
+ * One table (option_table.c) describes every option and yields the argv parser, --help, the
  * environment names and the config keys.  The command line wins over the environment, that
  * over the config file, that over the defaults.  A list given at a higher level replaces the
  * lower level's; filter rules alone add up: the command line's come first, then the file's,
