@@ -26,11 +26,11 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "common/connect.h"
 #include "common/io.h"
 #include "common/log.h"
 #include "common/secret.h"
 #include "common/text.h"
-#include "transport/connect.h"
 #include "transport/known_hosts.h"
 #include "transport/link.h"
 
@@ -925,7 +925,7 @@ static int session_start(struct tp_session *s, const struct tp_session_opts *o, 
 		r = prefer_ciphers(s, o, e);
 	if (r < 0)
 		return r;
-	r = tp_connect(s->host, s->port, timeout_s * 1000, s->stop, &s->fd, e);
+	r = connect_tcp(s->host, s->port, timeout_s * 1000, s->stop, &s->fd, e);
 	if (r < 0)
 		return err_ctx(e, r, "%s", s->peer);
 #if LIBSSH2_VERSION_NUM >= 0x010b01

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * transport/connect.h - a TCP connection to a host by name, in bounded time.
+ * common/connect.h - a TCP connection to a host by name, in bounded time.
  */
 #include <stdatomic.h>
 #include <stdint.h>
@@ -15,5 +15,5 @@
  * address answered in time; -ERR_CANCELLED: *stop (NULL: never) became true.  The text lists
  * the addresses tried.
  */
-int tp_connect(const char *host, uint16_t port, int timeout_ms, const atomic_bool *stop, int *ret,
-	       struct err *e) _must_check_;
+int connect_tcp(const char *host, uint16_t port, int timeout_ms, const atomic_bool *stop,
+		int *ret, struct err *e) _must_check_;

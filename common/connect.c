@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "transport/connect.h"
+#include "common/connect.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -83,8 +83,8 @@ static void tried_add(struct buf *tried, const struct addrinfo *ai, int code)
 	(void)!buf_printf(tried, "%s%s: %s", buf_len(tried) ? "; " : "", addr, strerror(-code));
 }
 
-int tp_connect(const char *host, uint16_t port, int timeout_ms, const atomic_bool *stop, int *ret,
-	       struct err *e)
+int connect_tcp(const char *host, uint16_t port, int timeout_ms, const atomic_bool *stop,
+		int *ret, struct err *e)
 {
 	_cleanup_(addrinfo_free_p) struct addrinfo *all = NULL;
 	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
