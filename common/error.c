@@ -79,3 +79,26 @@ const char *err_name(int errnum)
 
 	return name ? name : "ERROR";
 }
+
+int err_exit_status(int code)
+{
+	/* rsync's numbers, and ours from 40 on (stager(1), EXIT STATUS). */
+	static const struct {
+		int code, status;
+	} rows[] = {
+		{ ERR_USAGE, 1 },      { ERR_VERSION, 2 },          { ERR_SELECT, 3 },
+		{ ERR_SSH, 5 },        { ERR_AUTH, 5 },             { ERR_CONNECT, 10 },
+		{ ERR_PROTOCOL, 12 },  { ERR_CANCELLED, 20 },       { ERR_LOST, 30 },
+		{ ECONNRESET, 30 },    { EPIPE, 30 },               { ETIMEDOUT, 30 },
+		{ ERR_FORBIDDEN, 40 }, { ERR_CONNECT_TIMEOUT, 35 }, { ERR_HOOK, 41 },
+		{ ERR_LOCKED, 44 },    { ERR_POSTCHECK, 45 },       { ERR_CLOUD, 46 },
+	};
+
+	code = code < 0 ? -code : code;
+	if (!code)
+		return 0;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (rows[i].code == code)
+			return rows[i].status;
+	return 11;
+}

@@ -30,6 +30,9 @@ enum err_code {
 	ERR_HOOK,           /* a hook failed */
 	ERR_LOCKED,         /* another run holds the lock */
 	ERR_CANCELLED,      /* a signal asked us to stop */
+	ERR_AUTH,           /* keys, certificates, permissions of the control plane */
+	ERR_POSTCHECK,      /* the target did not pass the postcheck */
+	ERR_CLOUD,          /* a cloud service refused, or a cloud task failed */
 };
 
 struct err {
@@ -51,3 +54,6 @@ int err_ctx(struct err *e, int code, const char *fmt, ...) _printf_(3, 4);
 
 /* The symbolic name of an errno value ("ENOSPC"), or "ERROR" when it has none. */
 const char *err_name(int errnum);
+
+/* The exit status of the programs for a negative code; 0 for 0. */
+int err_exit_status(int code);

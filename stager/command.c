@@ -341,7 +341,7 @@ static int finish(int r, const struct err *e)
 {
 	if (r < 0)
 		log_error("%s", e->text);
-	return stg_exit_code(r);
+	return err_exit_status(r);
 }
 
 int stg_command_status(struct stg_options *o, struct err *e)

@@ -84,7 +84,7 @@ static int mode_at(const struct stg_migration *m, struct bytes path, mode_t *ret
 
 static void look_at_scope(const struct stg_migration *m, struct stg_subject *s)
 {
-	const struct stg_strlist *paths = &m->opt->paths;
+	const struct strlist *paths = &m->opt->paths;
 
 	s->scope = paths->n ? STG_SCOPE_OUT : STG_SCOPE_IN;
 	for (size_t i = 0; i < paths->n; i++) {
@@ -334,10 +334,10 @@ static int explain_path(const struct stg_migration *m, struct bytes path, bool a
 /* --- the command --- */
 
 /* The argument relative to the source; it may be below what the source's name leads to, too. */
-static int normal_path(const struct stg_migration *m, const char *arg, struct stg_strlist *ret,
+static int normal_path(const struct stg_migration *m, const char *arg, struct strlist *ret,
 		       struct err *e)
 {
-	struct stg_strlist one = { .v = (char **)(uintptr_t)&arg, .n = 1 };
+	struct strlist one = { .v = (char **)(uintptr_t)&arg, .n = 1 };
 	struct err second;
 	int r;
 
@@ -357,7 +357,7 @@ static int normal_path(const struct stg_migration *m, const char *arg, struct st
 
 static int explain_arg(const struct stg_migration *m, const char *arg, struct err *e)
 {
-	_cleanup_(stg_strlist_fini) struct stg_strlist normal = { 0 };
+	_cleanup_(strlist_fini) struct strlist normal = { 0 };
 	const char *path;
 	int r = normal_path(m, arg, &normal, e);
 
@@ -376,7 +376,7 @@ int stg_command_explain(struct stg_options *o, struct err *e)
 
 	if (!o->args.n && !o->lint) {
 		log_error("explain: no path is given, and no --lint");
-		return stg_exit_code(-ERR_USAGE);
+		return err_exit_status(-ERR_USAGE);
 	}
 	r = stg_migration_open(&m, o, STG_LEVEL_RULES, e);
 	for (size_t i = 0; i < o->args.n && r == 0; i++)

@@ -35,7 +35,7 @@ struct lint {
 	struct stg_migration *m;
 	struct finding *v;
 	size_t n, cap;
-	struct stg_strlist used; /* rules that match something in some phase */
+	struct strlist used; /* rules that match something in some phase */
 };
 
 static int no_memory(struct err *e)
@@ -50,7 +50,7 @@ static void lint_fini(struct lint *l)
 		free(l->v[i].why);
 	}
 	free(l->v);
-	stg_strlist_fini(&l->used);
+	strlist_fini(&l->used);
 }
 
 /* --- findings --- */
@@ -377,7 +377,7 @@ static int walk_used(struct lint *l, enum stg_phase_kind kind, uint64_t *errors,
 	for (size_t i = 0; i < u.n && r == 0; i++) {
 		_cleanup_free_ char *name = u.v[i] ? name_rule(stg_filter_rule(u.f, i)) : NULL;
 
-		if (u.v[i] && (!name || stg_strlist_add(&l->used, name, strlen(name)) < 0))
+		if (u.v[i] && (!name || strlist_add(&l->used, name, strlen(name)) < 0))
 			r = no_memory(e);
 	}
 	free(u.v);

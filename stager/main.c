@@ -31,15 +31,15 @@ int main(int argc, char **argv, char **envp)
 	struct err e = { 0 };
 	int r = stg_options_parse(argc, argv, envp, commands, &o, &e);
 
-	if (r == 0 && o.action != STG_ACTION_RUN) {
+	if (r == 0 && o.action != CFG_RUN) {
 		r = io_write_all(STDOUT_FILENO, o.text.p + o.text.off, buf_len(&o.text));
-		return r < 0 ? stg_exit_code(r) : 0;
+		return r < 0 ? err_exit_status(r) : 0;
 	}
 	if (r == 0)
 		r = log_open(o.log_level, o.log_file, &e);
 	if (r < 0) {
 		fprintf(stderr, "stager: %s\n", e.text);
-		return stg_exit_code(r);
+		return err_exit_status(r);
 	}
 	r = o.command->run(&o, &e);
 	log_close();

@@ -33,28 +33,6 @@ static int no_memory(struct err *e)
 	return err_set(e, -ENOMEM, "out of memory");
 }
 
-int stg_exit_code(int code)
-{
-	/* rsync's numbers, and ours from 40 on (stager(1), EXIT STATUS). */
-	static const struct {
-		int code, status;
-	} rows[] = {
-		{ ERR_USAGE, 1 },   { ERR_VERSION, 2 },          { ERR_SELECT, 3 },
-		{ ERR_SSH, 5 },     { ERR_CONNECT, 10 },         { ERR_PROTOCOL, 12 },
-		{ ERR_LOST, 30 },   { ERR_CONNECT_TIMEOUT, 35 }, { ERR_FORBIDDEN, 40 },
-		{ ERR_HOOK, 41 },   { ERR_LOCKED, 44 },          { ERR_CANCELLED, 20 },
-		{ ECONNRESET, 30 }, { EPIPE, 30 },               { ETIMEDOUT, 30 },
-	};
-
-	code = code < 0 ? -code : code;
-	if (!code)
-		return 0;
-	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-		if (rows[i].code == code)
-			return rows[i].status;
-	return 11;
-}
-
 int stg_find_prefix(char **ret, struct err *e)
 {
 	char path[PATH_MAX];
@@ -572,7 +550,7 @@ static int finish_run(struct stg_migration *m, const struct err *e, int exit_cod
 		r = stg_migration_save(m, STG_AUDIT_RUN_FINISHED, NULL, exit_code, &last);
 	if (r < 0) {
 		log_error("%s", last.text);
-		return exit_code ? exit_code : stg_exit_code(r);
+		return exit_code ? exit_code : err_exit_status(r);
 	}
 	return exit_code;
 }
@@ -586,7 +564,7 @@ int stg_migration_close(struct stg_migration *m, int r, struct err *e, int parti
 		*e = (struct err){ 0 };
 	else if (!e->code)
 		err_sysn(e, r, "failed");
-	exit_code = e->code ? stg_exit_code(e->code) : partial;
+	exit_code = e->code ? err_exit_status(e->code) : partial;
 	if (m->progressing)
 		stg_progress_stop(&m->progress);
 	if (e->code)

@@ -90,6 +90,3 @@ int stg_migration_activate(struct stg_migration *m, struct stg_run *run, struct 
 
 /* The program's installation prefix, from where it was started.  The caller frees it. */
 int stg_find_prefix(char **ret, struct err *e) _must_check_;
-
-/* The exit code of the program for an error code, as stager(1) lists them. */
-int stg_exit_code(int code);

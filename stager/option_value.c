@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Single values from their text, lists of strings and filter rules, paths of sub-trees. */
+/* Single values from their text, filter rules, paths of sub-trees. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,40 +9,7 @@
 
 #define BWLIMIT_MIN 1024u
 
-int stg_option_no_memory(struct err *e)
-{
-	return err_sysn(e, -ENOMEM, "options");
-}
-
-/* ---- lists ---- */
-
-int stg_strlist_add(struct stg_strlist *l, const char *s, size_t n)
-{
-	if (l->n == l->cap) {
-		size_t cap = l->cap ? 2 * l->cap : 8;
-		char **v = reallocarray(l->v, cap, sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		l->v = v;
-		l->cap = cap;
-	}
-	l->v[l->n] = strndup(s, n);
-	if (!l->v[l->n])
-		return -ENOMEM;
-	l->n++;
-	return 0;
-}
-
-void stg_strlist_fini(struct stg_strlist *l)
-{
-	if (!l)
-		return;
-	for (size_t i = 0; i < l->n; i++)
-		free(l->v[i]);
-	free(l->v);
-	*l = (struct stg_strlist){ 0 };
-}
+/* ---- filter rules ---- */
 
 void stg_option_filters_fini(struct stg_filter_args *l)
 {
@@ -75,13 +42,13 @@ int stg_option_filters_add(struct stg_filter_args *l, enum stg_filter_kind kind,
 	struct stg_filter_arg *a;
 
 	if (filters_grow(l) < 0)
-		return stg_option_no_memory(e);
+		return cfg_no_memory(e);
 	a = &l->v[l->n];
 	a->kind = kind;
 	a->text = strdup(text);
 	a->origin = strdup(origin);
 	l->n++;
-	return a->text && a->origin ? 0 : stg_option_no_memory(e);
+	return a->text && a->origin ? 0 : cfg_no_memory(e);
 }
 
 int stg_option_filters_move(struct stg_filter_args *to, struct stg_filter_args *from,
@@ -89,7 +56,7 @@ int stg_option_filters_move(struct stg_filter_args *to, struct stg_filter_args *
 {
 	for (size_t i = 0; i < from->n; i++) {
 		if (filters_grow(to) < 0)
-			return stg_option_no_memory(e);
+			return cfg_no_memory(e);
 		to->v[to->n++] = from->v[i];
 		from->v[i] = (struct stg_filter_arg){ 0 };
 	}
@@ -97,61 +64,6 @@ int stg_option_filters_move(struct stg_filter_args *to, struct stg_filter_args *
 }
 
 /* ---- values ---- */
-
-int stg_option_word_value(const struct row *row, const char *text, int *ret,
-			  struct err *e)
-{
-	struct nearest near = { .word = text };
-	_cleanup_(buf_fini) struct buf list = BUF_INIT;
-	char name[TEXT_NAME_MAX];
-	const char *all, *best;
-
-	for (const struct word *w = row->words; w->name; w++) {
-		if (!strcmp(w->name, text)) {
-			*ret = w->value;
-			return 0;
-		}
-		stg_option_nearest_try(&near, w->name);
-		if (buf_printf(&list, "%s%s", w == row->words ? "" : ", ", w->name) < 0)
-			return stg_option_no_memory(e);
-	}
-	if (row->type == TYPE_NUMBER &&
-	    buf_printf(&list, ", %d to %d", row->min, row->max) < 0)
-		return stg_option_no_memory(e);
-	all = buf_cstr(&list);
-	if (!all)
-		return stg_option_no_memory(e);
-	best = stg_option_nearest_get(&near);
-	return err_set(e, -ERR_USAGE, "'%s' is not one of: %s%s%s%s",
-		       text_name(name, bytes_str(text)), all,
-		       best ? " (did you mean '" : "", best ? best : "",
-		       best ? "'?)" : "");
-}
-
-int stg_option_number_value(const struct row *row, const char *text, int *ret,
-			    struct err *e)
-{
-	const char *digits = text + (*text == '-');
-	char name[TEXT_NAME_MAX];
-	long v;
-
-	if (!*digits || strspn(digits, "0123456789") != strlen(digits)) {
-		if (row->words)
-			return stg_option_word_value(row, text, ret, e);
-		return err_set(e, -ERR_USAGE,
-			       "'%s' is not a whole number: allowed is %d to %d",
-			       text_name(name, bytes_str(text)), row->min, row->max);
-	}
-	errno = 0;
-	v = strtol(text, NULL, 10);
-	if (errno || v < row->min || v > row->max)
-		return err_set(
-			e, -ERR_USAGE, "%s is out of range: allowed is %d to %d%s%s",
-			text_name(name, bytes_str(text)), row->min, row->max,
-			row->words ? ", or " : "", row->words ? row->words->name : "");
-	*ret = (int)v;
-	return 0;
-}
 
 int stg_option_rate_value(const char *text, uint64_t *ret, struct err *e)
 {
@@ -170,23 +82,6 @@ int stg_option_rate_value(const char *text, uint64_t *ret, struct err *e)
 	return 0;
 }
 
-/* Elements of a comma-separated list, without the blanks around them. */
-int stg_option_csv_add(struct stg_strlist *l, const char *text, struct err *e)
-{
-	for (const char *p = text; *p;) {
-		size_t len = strcspn(p, ","), skip = strspn(p, " \t\n");
-		size_t n = len > skip ? len - skip : 0;
-
-		while (n && strchr(" \t\n", p[skip + n - 1]))
-			n--;
-		if (n && stg_strlist_add(l, p + skip, n) < 0)
-			return stg_option_no_memory(e);
-		p += len;
-		p += *p == ',';
-	}
-	return 0;
-}
-
 int stg_option_cipher_check(const char *text, struct err *e)
 {
 	for (const char *p = text; *p; p++)
@@ -199,13 +94,13 @@ int stg_option_cipher_check(const char *text, struct err *e)
 	return 0;
 }
 
-int stg_option_excludes_check(const struct row *row, const char *text, struct err *e)
+int stg_option_excludes_check(const struct cfg_row *row, const char *text, struct err *e)
 {
 	int unused, r;
 
 	if (strchr(text, '/'))
 		return 0;
-	r = stg_option_word_value(row, text, &unused, e);
+	r = cfg_word_value(row, text, &unused, e);
 	if (r == -ERR_USAGE)
 		return err_ctx(e, r,
 			       "no such list (a file is named with a '/', ./mine.list)");
@@ -227,7 +122,7 @@ static int put_components(struct buf *out, const char *text, bool up, struct err
 		if (len && !(len == 1 && *p == '.') &&
 		    ((buf_len(out) && buf_put(out, "/", 1) < 0) ||
 		     buf_put(out, p, len) < 0))
-			return stg_option_no_memory(e);
+			return cfg_no_memory(e);
 		p += len;
 		p += strspn(p, "/");
 	}
@@ -242,7 +137,7 @@ static bool below(const char *inner, const char *outer)
 	return n == 0 || (!strncmp(inner, outer, n) && (!inner[n] || inner[n] == '/'));
 }
 
-static int normal_path(const char *source, const char *path, struct stg_strlist *to,
+static int normal_path(const char *source, const char *path, struct strlist *to,
 		       struct err *e)
 {
 	_cleanup_(buf_fini) struct buf root_buf = BUF_INIT, path_buf = BUF_INIT;
@@ -254,14 +149,14 @@ static int normal_path(const char *source, const char *path, struct stg_strlist 
 		return r;
 	rel = buf_cstr(&path_buf);
 	if (!rel)
-		return stg_option_no_memory(e);
+		return cfg_no_memory(e);
 	if (*path == '/') {
 		r = put_components(&root_buf, source, true, e);
 		if (r < 0)
 			return r;
 		root = buf_cstr(&root_buf);
 		if (!root)
-			return stg_option_no_memory(e);
+			return cfg_no_memory(e);
 		if (!below(rel, root))
 			return err_set(e, -ERR_USAGE,
 				       "path '%s' is not below the source '%s'",
@@ -270,13 +165,13 @@ static int normal_path(const char *source, const char *path, struct stg_strlist 
 		rel += strlen(root);
 		rel += *rel == '/';
 	}
-	return stg_strlist_add(to, rel, strlen(rel)) < 0 ? stg_option_no_memory(e) : 0;
+	return strlist_add(to, rel, strlen(rel)) < 0 ? cfg_no_memory(e) : 0;
 }
 
-int stg_paths_normalise(const char *source, const struct stg_strlist *paths,
-			struct stg_strlist *ret, struct err *e)
+int stg_paths_normalise(const char *source, const struct strlist *paths,
+			struct strlist *ret, struct err *e)
 {
-	_cleanup_(stg_strlist_fini) struct stg_strlist all = { 0 }, kept = { 0 };
+	_cleanup_(strlist_fini) struct strlist all = { 0 }, kept = { 0 };
 
 	if (paths->n > STG_PATHS_MAX)
 		return err_set(e, -ERR_USAGE,
@@ -300,10 +195,10 @@ int stg_paths_normalise(const char *source, const struct stg_strlist *paths,
 			continue;
 		if (!*s)
 			s = ".";
-		if (stg_strlist_add(&kept, s, strlen(s)) < 0)
-			return stg_option_no_memory(e);
+		if (strlist_add(&kept, s, strlen(s)) < 0)
+			return cfg_no_memory(e);
 	}
 	*ret = kept;
-	kept = (struct stg_strlist){ 0 };
+	kept = (struct strlist){ 0 };
 	return 0;
 }

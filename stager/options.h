@@ -16,6 +16,8 @@
 #include "common/buf.h"
 #include "common/error.h"
 #include "common/log.h"
+#include "common/strlist.h"
+#include "config/option.h"
 #include "stager/progress.h"
 #include "stager/report.h"
 #include "stager/target.h"
@@ -36,16 +38,6 @@ struct stg_command {
 	bool takes_args; /* what follows the command goes into args */
 };
 
-struct stg_strlist {
-	char **v; /* n strings, owned */
-	size_t n;
-	size_t cap;
-};
-
-/* Append a copy of the n bytes at s, NUL-terminated.  0 or -ENOMEM. */
-int stg_strlist_add(struct stg_strlist *l, const char *s, size_t n) _must_check_;
-void stg_strlist_fini(struct stg_strlist *l); /* NULL is fine; l can be used again */
-
 enum stg_filter_kind {
 	STG_FILTER_EXCLUDE,      /* text is a pattern */
 	STG_FILTER_INCLUDE,
@@ -64,12 +56,6 @@ struct stg_filter_args {
 	struct stg_filter_arg *v; /* in the order in which they apply */
 	size_t n;
 	size_t cap;
-};
-
-enum stg_action {
-	STG_ACTION_RUN,     /* command is set */
-	STG_ACTION_HELP,    /* text is to be printed */
-	STG_ACTION_VERSION, /* text is to be printed */
 };
 
 enum stg_host_key {
@@ -93,9 +79,9 @@ enum stg_report_format {
 
 /* Strings are owned by this struct unless said otherwise; NULL means "not given". */
 struct stg_options {
-	enum stg_action action;
+	enum cfg_action action;
 	const struct stg_command *command; /* a row of the caller's table */
-	struct stg_strlist args;
+	struct strlist args;
 	struct buf text;
 
 	const char *config; /* the file that was read; NULL: none */
@@ -106,7 +92,7 @@ struct stg_options {
 	const char *log_file;
 
 	const char *source;       /* absolute */
-	struct stg_strlist paths; /* relative to source, see stg_paths_normalise() */
+	struct strlist paths; /* relative to source, see stg_paths_normalise() */
 
 	struct stg_target target; /* host NULL: none; else root and port are set */
 	const char *identity;
@@ -130,7 +116,7 @@ struct stg_options {
 	 * when exclude_patterns holds them instead.
 	 */
 	const char *excludes;
-	struct stg_strlist exclude_patterns;
+	struct strlist exclude_patterns;
 
 	bool no_delete;
 	int max_delete; /* entries in a phase, or STG_MAX_DELETE_NONE */
@@ -153,7 +139,7 @@ struct stg_options {
 	bool json;
 	enum stg_report_format format;
 
-	struct stg_strlist owned; /* what the const char * fields point to */
+	struct strlist owned; /* what the const char * fields point to */
 };
 
 /*
@@ -170,5 +156,5 @@ void stg_options_fini(struct stg_options *o); /* NULL is fine */
  * components, "." for the source itself, nothing twice and nothing below another one.  An
  * absolute path must lie below source.  -ERR_USAGE: it does not, or there is a '..'.
  */
-int stg_paths_normalise(const char *source, const struct stg_strlist *paths,
-			struct stg_strlist *ret, struct err *e) _must_check_;
+int stg_paths_normalise(const char *source, const struct strlist *paths,
+			struct strlist *ret, struct err *e) _must_check_;

@@ -372,7 +372,7 @@ static const char *begin_report(struct stg_phase *ph)
 /* Tell the report and the audit log how it ended, whatever else fails. */
 static int end_report(struct stg_phase *ph, int r, struct err *e)
 {
-	int exit_code = r < 0 ? stg_exit_code(r) : partial_code(ph);
+	int exit_code = r < 0 ? err_exit_status(r) : partial_code(ph);
 	struct stg_phase_result res = {
 		.run_state = r == -ERR_CANCELLED || r == -ERR_LOST ? STG_RUN_INTERRUPTED :
 			     r < 0		     ? STG_RUN_FAILED :

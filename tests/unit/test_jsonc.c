@@ -12,7 +12,7 @@
 
 #include "common/buf.h"
 #include "common/macro.h"
-#include "stager/jsonc.h"
+#include "config/jsonc.h"
 
 static void comments_are_blanked_outside_of_strings(void **state)
 {
@@ -25,24 +25,24 @@ static void comments_are_blanked_outside_of_strings(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		_cleanup_(stg_jsonc_freep) struct stg_jsonc *d = NULL;
+		_cleanup_(cfg_jsonc_freep) struct cfg_jsonc *d = NULL;
 		struct err e = { 0 };
 
-		assert_int_equal(stg_jsonc_parse("f", bytes_str(rows[i]), &d, &e), 0);
+		assert_int_equal(cfg_jsonc_parse("f", bytes_str(rows[i]), &d, &e), 0);
 		assert_string_equal(
-			cJSON_GetObjectItem(stg_jsonc_root(d), "a")->valuestring, "x");
+			cJSON_GetObjectItem(cfg_jsonc_root(d), "a")->valuestring, "x");
 	}
 }
 
 static void slashes_in_strings_stay(void **state)
 {
-	_cleanup_(stg_jsonc_freep) struct stg_jsonc *d = NULL;
+	_cleanup_(cfg_jsonc_freep) struct cfg_jsonc *d = NULL;
 
 	(void)state;
 	assert_int_equal(
-		stg_jsonc_parse("f", bytes_str("[\"ssh://h/ /* \\\" // */\"]"), &d, NULL),
+		cfg_jsonc_parse("f", bytes_str("[\"ssh://h/ /* \\\" // */\"]"), &d, NULL),
 		0);
-	assert_string_equal(stg_jsonc_root(d)->child->valuestring,
+	assert_string_equal(cfg_jsonc_root(d)->child->valuestring,
 			    "ssh://h/ /* \" // */");
 }
 
@@ -95,10 +95,10 @@ static void malformed_text_is_refused_with_its_position(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		struct stg_jsonc *d = NULL;
+		struct cfg_jsonc *d = NULL;
 		struct err e = { 0 };
 
-		assert_int_equal(stg_jsonc_parse("f", bytes_str(rows[i].text), &d, &e),
+		assert_int_equal(cfg_jsonc_parse("f", bytes_str(rows[i].text), &d, &e),
 				 -ERR_USAGE);
 		assert_null(d);
 		if (!strstr(e.text, rows[i].want))
@@ -123,78 +123,78 @@ static void good_values_pass(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		_cleanup_(stg_jsonc_freep) struct stg_jsonc *d = NULL;
+		_cleanup_(cfg_jsonc_freep) struct cfg_jsonc *d = NULL;
 		struct err e = { 0 };
 
-		if (stg_jsonc_parse("f", bytes_str(rows[i]), &d, &e) != 0)
+		if (cfg_jsonc_parse("f", bytes_str(rows[i]), &d, &e) != 0)
 			fail_msg("%s", e.text);
 	}
 }
 
 static void nesting_and_size_are_bounded(void **state)
 {
-	_cleanup_(stg_jsonc_freep) struct stg_jsonc *d = NULL;
-	_cleanup_free_ char *big = malloc(STG_JSONC_MAX_BYTES + 2);
+	_cleanup_(cfg_jsonc_freep) struct cfg_jsonc *d = NULL;
+	_cleanup_free_ char *big = malloc(CFG_JSONC_MAX_BYTES + 2);
 	struct err e = { 0 };
 
 	(void)state;
 	assert_non_null(big);
-	memset(big, '[', STG_JSONC_MAX_DEPTH + 1);
-	memset(big + STG_JSONC_MAX_DEPTH + 1, ']', STG_JSONC_MAX_DEPTH + 1);
+	memset(big, '[', CFG_JSONC_MAX_DEPTH + 1);
+	memset(big + CFG_JSONC_MAX_DEPTH + 1, ']', CFG_JSONC_MAX_DEPTH + 1);
 	assert_int_equal(
-		stg_jsonc_parse("f", bytes_of(big, 2 * STG_JSONC_MAX_DEPTH + 2), &d, &e),
+		cfg_jsonc_parse("f", bytes_of(big, 2 * CFG_JSONC_MAX_DEPTH + 2), &d, &e),
 		-ERR_USAGE);
 	assert_non_null(strstr(e.text, "nesting"));
 	assert_int_equal(
-		stg_jsonc_parse("f", bytes_of(big + 1, 2 * STG_JSONC_MAX_DEPTH), &d, &e),
+		cfg_jsonc_parse("f", bytes_of(big + 1, 2 * CFG_JSONC_MAX_DEPTH), &d, &e),
 		0);
-	stg_jsonc_free(TAKE_PTR(d));
+	cfg_jsonc_free(TAKE_PTR(d));
 
-	memset(big, ' ', STG_JSONC_MAX_BYTES + 1);
+	memset(big, ' ', CFG_JSONC_MAX_BYTES + 1);
 	big[0] = '1';
-	assert_int_equal(stg_jsonc_parse("f", bytes_of(big, STG_JSONC_MAX_BYTES), &d, &e),
+	assert_int_equal(cfg_jsonc_parse("f", bytes_of(big, CFG_JSONC_MAX_BYTES), &d, &e),
 			 0);
-	stg_jsonc_free(TAKE_PTR(d));
+	cfg_jsonc_free(TAKE_PTR(d));
 	assert_int_equal(
-		stg_jsonc_parse("f", bytes_of(big, STG_JSONC_MAX_BYTES + 1), &d, &e),
+		cfg_jsonc_parse("f", bytes_of(big, CFG_JSONC_MAX_BYTES + 1), &d, &e),
 		-ERR_USAGE);
 	assert_non_null(strstr(e.text, "1048576"));
 }
 
 static void positions_of_keys_and_values_are_found(void **state)
 {
-	_cleanup_(stg_jsonc_freep) struct stg_jsonc *d = NULL;
+	_cleanup_(cfg_jsonc_freep) struct cfg_jsonc *d = NULL;
 	static const char text[] =
 		"{ /* x\n */ \"a\":\n  [1, /* \xc3\xa9 */ {\"b\": 2}] }";
 	const cJSON *a, *b;
-	struct stg_jsonc_pos pos;
+	struct cfg_jsonc_pos pos;
 	struct err e = { 0 };
 
 	(void)state;
-	assert_int_equal(stg_jsonc_parse("f", bytes_str(text), &d, &e), 0);
-	a = cJSON_GetObjectItem(stg_jsonc_root(d), "a");
+	assert_int_equal(cfg_jsonc_parse("f", bytes_str(text), &d, &e), 0);
+	a = cJSON_GetObjectItem(cfg_jsonc_root(d), "a");
 	b = cJSON_GetObjectItem(cJSON_GetArrayItem(a, 1), "b");
-	pos = stg_jsonc_key_pos(d, a);
+	pos = cfg_jsonc_key_pos(d, a);
 	assert_int_equal(pos.line, 2);
 	assert_int_equal(pos.column, 5);
-	pos = stg_jsonc_value_pos(d, a);
+	pos = cfg_jsonc_value_pos(d, a);
 	assert_int_equal(pos.line, 3);
 	assert_int_equal(pos.column, 3);
-	pos = stg_jsonc_value_pos(d, b);
+	pos = cfg_jsonc_value_pos(d, b);
 	assert_int_equal(pos.line, 3);
 	assert_int_equal(pos.column, 21);
 	err_set(&e, -ERR_USAGE, "bad");
-	assert_int_equal(stg_jsonc_ctx(d, b, -ERR_USAGE, &e), -ERR_USAGE);
+	assert_int_equal(cfg_jsonc_ctx(d, b, -ERR_USAGE, &e), -ERR_USAGE);
 	assert_string_equal(e.text, "f: line 3, column 21: bad");
 }
 
 static void a_missing_file_is_told_apart(void **state)
 {
-	struct stg_jsonc *d = NULL;
+	struct cfg_jsonc *d = NULL;
 	struct err e = { 0 };
 
 	(void)state;
-	assert_int_equal(stg_jsonc_read(AT_FDCWD, "/nonexistent/x.json", &d, &e), -2);
+	assert_int_equal(cfg_jsonc_read(AT_FDCWD, "/nonexistent/x.json", &d, &e), -2);
 	assert_non_null(strstr(e.text, "/nonexistent/x.json"));
 }
 

@@ -122,7 +122,7 @@ static void defaults_hold_when_nothing_is_said(void **state)
 	const struct stg_options *o = &f->o;
 
 	GOOD(f, NULL, NULL, NULL);
-	assert_int_equal(o->action, STG_ACTION_RUN);
+	assert_int_equal(o->action, CFG_RUN);
 	assert_string_equal(o->command->name, "run");
 	assert_string_equal(o->config, f->path);
 	assert_string_equal(o->state_dir, "/var/lib/stager");
@@ -542,13 +542,13 @@ static void paths_are_normalised(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		_cleanup_(stg_strlist_fini) struct stg_strlist in = { 0 }, out = { 0 };
+		_cleanup_(strlist_fini) struct strlist in = { 0 }, out = { 0 };
 		struct err e = { 0 };
 		size_t n = 0;
 		int r;
 
 		for (size_t k = 0; rows[i].in[k]; k++)
-			assert_int_equal(stg_strlist_add(&in, rows[i].in[k], strlen(rows[i].in[k])),
+			assert_int_equal(strlist_add(&in, rows[i].in[k], strlen(rows[i].in[k])),
 					 0);
 		r = stg_paths_normalise(rows[i].source, &in, &out, &e);
 		if (rows[i].want[0] && !strcmp(rows[i].want[0], "!")) {
@@ -569,7 +569,7 @@ static const char *help_of(struct fixture *f, const char *command)
 	const char *s;
 
 	assert_int_equal(parse(f, command ? ARGS(command, "--help") : ARGS("--help"), NULL), 0);
-	assert_int_equal(f->o.action, STG_ACTION_HELP);
+	assert_int_equal(f->o.action, CFG_HELP);
 	s = buf_cstr(&f->o.text);
 	assert_non_null(s);
 	return s;
@@ -594,7 +594,7 @@ static void help_and_version_need_neither_command_nor_config(void **state)
 	assert_non_null(strstr(help_of(f, "run"), "\n  --rounds"));
 
 	assert_int_equal(parse(f, ARGS("--config", "/nonexistent", "--version"), NULL), 0);
-	assert_int_equal(f->o.action, STG_ACTION_VERSION);
+	assert_int_equal(f->o.action, CFG_VERSION);
 	assert_string_equal(buf_cstr(&f->o.text), "stager " STAGER_VERSION "\n");
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * stager/jsonc.h - JSON with comments, read strictly, with positions for error messages.
+ * config/jsonc.h - JSON with comments, read strictly, with positions for error messages.
  *
  * RFC 8259 plus line comments and block comments.  cJSON builds the tree; it is lenient and
  * does not say what it expected, so the text is checked here first.  Duplicate keys, bad
@@ -10,14 +10,14 @@
 #include "common/bytes.h"
 #include "common/error.h"
 
-#define STG_JSONC_MAX_BYTES (1u << 20)
-#define STG_JSONC_MAX_DEPTH 32
+#define CFG_JSONC_MAX_BYTES (1u << 20)
+#define CFG_JSONC_MAX_DEPTH 32
 
 struct cJSON;     /* cjson/cJSON.h */
-struct stg_jsonc; /* a parsed text */
+struct cfg_jsonc; /* a parsed text */
 
 /* Both count from 1; a column is a character, not a byte. */
-struct stg_jsonc_pos {
+struct cfg_jsonc_pos {
 	unsigned line;
 	unsigned column;
 };
@@ -26,26 +26,26 @@ struct stg_jsonc_pos {
  * Parse text, which is not kept; name is what errors call it.  -ERR_USAGE: the text is not
  * acceptable, said as "name: line L, column C: ...".
  */
-int stg_jsonc_parse(const char *name, struct bytes text, struct stg_jsonc **ret,
+int cfg_jsonc_parse(const char *name, struct bytes text, struct cfg_jsonc **ret,
 		    struct err *e) _must_check_;
 
 /* The same for a file.  Also -errno when it cannot be read, with -ENOENT left to act on. */
-int stg_jsonc_read(int dirfd, const char *path, struct stg_jsonc **ret, struct err *e)
+int cfg_jsonc_read(int dirfd, const char *path, struct cfg_jsonc **ret, struct err *e)
 	_must_check_;
 
-void stg_jsonc_free(struct stg_jsonc *d); /* NULL is fine */
+void cfg_jsonc_free(struct cfg_jsonc *d); /* NULL is fine */
 
-static inline void stg_jsonc_freep(struct stg_jsonc **d)
+static inline void cfg_jsonc_freep(struct cfg_jsonc **d)
 {
-	stg_jsonc_free(*d);
+	cfg_jsonc_free(*d);
 }
 
 /* The tree, borrowed from d. */
-const struct cJSON *stg_jsonc_root(const struct stg_jsonc *d);
+const struct cJSON *cfg_jsonc_root(const struct cfg_jsonc *d);
 
 /* Where a value of d's tree begins, and where the key does that it belongs to (else itself). */
-struct stg_jsonc_pos stg_jsonc_value_pos(const struct stg_jsonc *d, const struct cJSON *v);
-struct stg_jsonc_pos stg_jsonc_key_pos(const struct stg_jsonc *d, const struct cJSON *v);
+struct cfg_jsonc_pos cfg_jsonc_value_pos(const struct cfg_jsonc *d, const struct cJSON *v);
+struct cfg_jsonc_pos cfg_jsonc_key_pos(const struct cfg_jsonc *d, const struct cJSON *v);
 
 /* Put "name: line L, column C: " of a value in front of e's text; returns code. */
-int stg_jsonc_ctx(const struct stg_jsonc *d, const struct cJSON *v, int code, struct err *e);
+int cfg_jsonc_ctx(const struct cfg_jsonc *d, const struct cJSON *v, int code, struct err *e);

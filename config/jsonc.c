@@ -5,7 +5,7 @@
  * expected, and notes where each value begins.  cJSON then builds the tree; it meets the values
  * in the same order, so the n-th node of the tree, parents first, has the n-th mark.
  */
-#include "stager/jsonc.h"
+#include "config/jsonc.h"
 
 #include <assert.h>
 #include <cjson/cJSON.h>
@@ -27,7 +27,7 @@ struct mark {
 	const cJSON *node; /* filled once the tree is there */
 };
 
-struct stg_jsonc {
+struct cfg_jsonc {
 	char *name;
 	struct buf orig; /* as read: positions are counted here */
 	struct buf text; /* comments blanked */
@@ -38,7 +38,7 @@ struct stg_jsonc {
 };
 
 struct scan {
-	struct stg_jsonc *d;
+	struct cfg_jsonc *d;
 	const uint8_t *p;
 	size_t n;
 	size_t i;
@@ -54,9 +54,9 @@ static bool starts_with_mark(const uint8_t *p, size_t n)
 	       !memcmp(p, byte_order_mark, sizeof(byte_order_mark));
 }
 
-static struct stg_jsonc_pos pos_of(struct bytes text, size_t off)
+static struct cfg_jsonc_pos pos_of(struct bytes text, size_t off)
 {
-	struct stg_jsonc_pos pos = { .line = 1, .column = 1 };
+	struct cfg_jsonc_pos pos = { .line = 1, .column = 1 };
 
 	for (size_t i = 0; i < off && i < text.n; i++) {
 		if (text.p[i] == '\n') {
@@ -69,9 +69,9 @@ static struct stg_jsonc_pos pos_of(struct bytes text, size_t off)
 	return pos;
 }
 
-static int fail_at(const struct stg_jsonc *d, size_t off, struct err *e, const char *what)
+static int fail_at(const struct cfg_jsonc *d, size_t off, struct err *e, const char *what)
 {
-	struct stg_jsonc_pos pos = pos_of(buf_view(&d->orig), off);
+	struct cfg_jsonc_pos pos = pos_of(buf_view(&d->orig), off);
 
 	return err_set(e, -ERR_USAGE, "%s: line %u, column %u: %s", d->name, pos.line,
 		       pos.column, what);
@@ -98,7 +98,7 @@ static int expected(struct scan *s, const char *what)
 	return fail(s, text);
 }
 
-static int check_encoding(struct stg_jsonc *d, struct err *e)
+static int check_encoding(struct cfg_jsonc *d, struct err *e)
 {
 	struct bytes v = buf_view(&d->text);
 	size_t lo = 0, hi = v.n;
@@ -123,7 +123,7 @@ static int check_encoding(struct stg_jsonc *d, struct err *e)
 	return fail_at(d, lo, e, "expected UTF-8 text, found a byte that is none");
 }
 
-static int blank_comments(struct stg_jsonc *d, struct err *e)
+static int blank_comments(struct cfg_jsonc *d, struct err *e)
 {
 	uint8_t *p = d->text.p;
 	size_t n = d->text.n, i = 0;
@@ -331,7 +331,7 @@ static int check_word(struct scan *s)
 
 static int add_mark(struct scan *s, size_t key, size_t value)
 {
-	struct stg_jsonc *d = s->d;
+	struct cfg_jsonc *d = s->d;
 
 	if (d->marks == d->cap) {
 		size_t cap = d->cap ? 2 * d->cap : 64;
@@ -434,7 +434,7 @@ static int check_value(struct scan *s, size_t key)
 	if (!at(s, '{') && !at(s, '['))
 		return check_word(s);
 
-	if (s->depth == STG_JSONC_MAX_DEPTH)
+	if (s->depth == CFG_JSONC_MAX_DEPTH)
 		return fail(s, "expected at most 32 levels of nesting");
 	s->depth++;
 	r = at(s, '{') ? check_members(s) : check_elements(s);
@@ -442,7 +442,7 @@ static int check_value(struct scan *s, size_t key)
 	return r;
 }
 
-static int check_text(struct stg_jsonc *d, struct err *e)
+static int check_text(struct cfg_jsonc *d, struct err *e)
 {
 	struct bytes v = buf_view(&d->text);
 	struct scan s = { .d = d, .p = v.p, .n = v.n, .e = e };
@@ -459,7 +459,7 @@ static int check_text(struct stg_jsonc *d, struct err *e)
 }
 
 /* Give each node its mark: both were met parents first, in the order of the text. */
-static void tie(struct stg_jsonc *d, const cJSON *node, size_t *next)
+static void tie(struct cfg_jsonc *d, const cJSON *node, size_t *next)
 {
 	for (; node; node = node->next) {
 		assert(*next < d->marks);
@@ -468,7 +468,7 @@ static void tie(struct stg_jsonc *d, const cJSON *node, size_t *next)
 	}
 }
 
-static const struct mark *mark_of(const struct stg_jsonc *d, const cJSON *node)
+static const struct mark *mark_of(const struct cfg_jsonc *d, const cJSON *node)
 {
 	for (size_t i = 0; i < d->marks; i++)
 		if (d->mark[i].node == node)
@@ -483,7 +483,7 @@ static int by_name(const void *a, const void *b)
 	return strcmp((*x)->string, (*y)->string);
 }
 
-static int check_duplicates_of(const struct stg_jsonc *d, const cJSON *object,
+static int check_duplicates_of(const struct cfg_jsonc *d, const cJSON *object,
 			       struct err *e)
 {
 	size_t n = (size_t)cJSON_GetArraySize(object), i = 0;
@@ -512,7 +512,7 @@ static int check_duplicates_of(const struct stg_jsonc *d, const cJSON *object,
 	return 0;
 }
 
-static int check_duplicates(const struct stg_jsonc *d, struct err *e)
+static int check_duplicates(const struct cfg_jsonc *d, struct err *e)
 {
 	for (size_t i = 0; i < d->marks; i++) {
 		int r = cJSON_IsObject(d->mark[i].node)
@@ -525,7 +525,7 @@ static int check_duplicates(const struct stg_jsonc *d, struct err *e)
 	return 0;
 }
 
-static int build_tree(struct stg_jsonc *d, struct err *e)
+static int build_tree(struct cfg_jsonc *d, struct err *e)
 {
 	struct bytes v = buf_view(&d->text);
 	const char *end = NULL;
@@ -539,15 +539,15 @@ static int build_tree(struct stg_jsonc *d, struct err *e)
 	return 0;
 }
 
-int stg_jsonc_parse(const char *name, struct bytes text, struct stg_jsonc **ret,
+int cfg_jsonc_parse(const char *name, struct bytes text, struct cfg_jsonc **ret,
 		    struct err *e)
 {
-	_cleanup_(stg_jsonc_freep) struct stg_jsonc *d = NULL;
+	_cleanup_(cfg_jsonc_freep) struct cfg_jsonc *d = NULL;
 	int r;
 
-	if (text.n > STG_JSONC_MAX_BYTES)
+	if (text.n > CFG_JSONC_MAX_BYTES)
 		return err_set(e, -ERR_USAGE, "%s: expected at most %u bytes, found %zu",
-			       name, STG_JSONC_MAX_BYTES, text.n);
+			       name, CFG_JSONC_MAX_BYTES, text.n);
 	d = calloc(1, sizeof(*d));
 	if (!d)
 		return err_sysn(e, -ENOMEM, "parse %s", name);
@@ -579,23 +579,23 @@ int stg_jsonc_parse(const char *name, struct bytes text, struct stg_jsonc **ret,
 	return 0;
 }
 
-int stg_jsonc_read(int dirfd, const char *path, struct stg_jsonc **ret, struct err *e)
+int cfg_jsonc_read(int dirfd, const char *path, struct cfg_jsonc **ret, struct err *e)
 {
 	_cleanup_(buf_fini) struct buf text = BUF_INIT;
 	char name[TEXT_NAME_MAX];
 	int r;
 
 	text_name(name, bytes_str(path));
-	r = io_read_file(dirfd, path, STG_JSONC_MAX_BYTES, &text, e);
+	r = io_read_file(dirfd, path, CFG_JSONC_MAX_BYTES, &text, e);
 	if (r == -EFBIG)
 		return err_set(e, -ERR_USAGE, "%s: expected at most %u bytes", name,
-			       STG_JSONC_MAX_BYTES);
+			       CFG_JSONC_MAX_BYTES);
 	if (r < 0)
 		return r;
-	return stg_jsonc_parse(name, buf_view(&text), ret, e);
+	return cfg_jsonc_parse(name, buf_view(&text), ret, e);
 }
 
-void stg_jsonc_free(struct stg_jsonc *d)
+void cfg_jsonc_free(struct cfg_jsonc *d)
 {
 	if (!d)
 		return;
@@ -607,25 +607,25 @@ void stg_jsonc_free(struct stg_jsonc *d)
 	free(d);
 }
 
-const struct cJSON *stg_jsonc_root(const struct stg_jsonc *d)
+const struct cJSON *cfg_jsonc_root(const struct cfg_jsonc *d)
 {
 	return d->root;
 }
 
-struct stg_jsonc_pos stg_jsonc_value_pos(const struct stg_jsonc *d, const struct cJSON *v)
+struct cfg_jsonc_pos cfg_jsonc_value_pos(const struct cfg_jsonc *d, const struct cJSON *v)
 {
 	return pos_of(buf_view(&d->orig), mark_of(d, v)->value);
 }
 
-struct stg_jsonc_pos stg_jsonc_key_pos(const struct stg_jsonc *d, const struct cJSON *v)
+struct cfg_jsonc_pos cfg_jsonc_key_pos(const struct cfg_jsonc *d, const struct cJSON *v)
 {
 	return pos_of(buf_view(&d->orig), mark_of(d, v)->key);
 }
 
-int stg_jsonc_ctx(const struct stg_jsonc *d, const struct cJSON *v, int code,
+int cfg_jsonc_ctx(const struct cfg_jsonc *d, const struct cJSON *v, int code,
 		  struct err *e)
 {
-	struct stg_jsonc_pos pos = stg_jsonc_value_pos(d, v);
+	struct cfg_jsonc_pos pos = cfg_jsonc_value_pos(d, v);
 
 	return err_ctx(e, code, "%s: line %u, column %u", d->name, pos.line, pos.column);
 }
