@@ -19,6 +19,7 @@
 #define HELLO_D_MIN    27u
 #define READY_BYTES    50u
 #define ITEM_ENTRY_MIN 29u
+#define DIFFER_MIN     25u
 #define H_FLAGS        (TP_H_CREATE_ROOT | TP_H_MKPATH)
 #define R_FLAGS                                                                     \
 	(TP_R_EMPTY | TP_R_CHOWN | TP_R_MKNOD | TP_R_TRUSTED | TP_R_FLAGS | TP_R_CREATED)
@@ -52,6 +53,9 @@ static const struct frame_rule frame_rules[] = {
 	[TP_SYNC] = { "SYNC", 0, false, 8, 8 },
 	[TP_PING] = { "PING", 0, false, 0, 0 },
 	[TP_BYE] = { "BYE", 0, false, 0, 0 },
+	[TP_CHECK] = { "CHECK", TP_F_HASH | TP_F_LIVE | TP_F_PATH, false, META_MIN + 3 + 4,
+		       TP_FRAME_MAX },
+	[TP_CHECKLINK] = { "CHECKLINK", 0, false, 14, 12 + TP_PATH_MAX + 2 * TP_NAME_MAX },
 	[TP_READY] = { "READY", 0, false, READY_BYTES, READY_BYTES },
 	[TP_ACK] = { "ACK", 0, false, 8, 8 },
 	[TP_REFUSE] = { "REFUSE", 0, false, 14, 14 + 2 * TP_TEXT_MAX },
@@ -59,6 +63,8 @@ static const struct frame_rule frame_rules[] = {
 	[TP_LISTING] = { "LISTING", TP_F_LAST, true, 0, TP_FRAME_MAX },
 	[TP_SIG] = { "SIG", TP_F_LAST | TP_F_ERROR, true, 0, TP_DATA_MAX },
 	[TP_DURABLE] = { "DURABLE", 0, false, 8, 8 },
+	[TP_DIFFER] = { "DIFFER", 0, false, DIFFER_MIN,
+			DIFFER_MIN + META_MIN + 16 + 2 * TP_TEXT_MAX },
 };
 
 static const struct frame_rule *rule_of(uint8_t type)
@@ -397,6 +403,12 @@ int tp_get_path(const struct tp_frame *f, struct bytes *ret, struct err *e)
 	return finish(f, &r, e);
 }
 
+/* What the entry is called by: its path, or a name in the current directory. */
+static bool names_path(uint8_t type, uint8_t flags)
+{
+	return type == TP_DIRMETA || (type == TP_CHECK && (flags & TP_F_PATH));
+}
+
 int tp_put_entry(struct buf *out, uint8_t type, uint8_t flags, uint16_t slot,
 		 const struct tp_entry *m)
 {
@@ -409,18 +421,22 @@ int tp_put_entry(struct buf *out, uint8_t type, uint8_t flags, uint16_t slot,
 		return -E2BIG;
 	at = tp_frame_begin(out, &r);
 	r |= tp_meta_put(out, &m->meta);
-	r |= type == TP_DIRMETA ? put_long(out, m->name) : put_name(out, m->name);
+	r |= names_path(type, flags) ? put_long(out, m->name) : put_name(out, m->name);
 	if (type == TP_FILE)
 		r |= put_long(out, m->content);
-	if (type == TP_META)
+	if (type == TP_META || type == TP_CHECK)
 		r |= buf_put_le32(out, m->links);
-	if (type == TP_META && (flags & TP_F_HASH))
+	if (type == TP_CHECK && (flags & TP_F_HASH)) {
+		r |= buf_put_le64(out, m->hole_bytes);
+		r |= buf_put_le32(out, m->holes);
+	}
+	if ((type == TP_META || type == TP_CHECK) && (flags & TP_F_HASH))
 		r |= buf_put(out, m->hash.b, sizeof(m->hash.b));
 	return frame_finish(out, at, r, type, flags, slot);
 }
 
 /* What a frame of this type may be about. */
-static bool entry_fits(uint8_t type, const struct tp_entry *m)
+static bool entry_fits(uint8_t type, uint8_t flags, const struct tp_entry *m)
 {
 	uint32_t mode = m->meta.mode;
 
@@ -433,6 +449,9 @@ static bool entry_fits(uint8_t type, const struct tp_entry *m)
 		return S_ISREG(mode);
 	case TP_DIRMETA:
 		return S_ISDIR(mode);
+	case TP_CHECK:
+		return (!(flags & (TP_F_HASH | TP_F_LIVE)) || S_ISREG(mode)) &&
+		       (!(flags & TP_F_PATH) || S_ISDIR(mode));
 	default:
 		return type == TP_META;
 	}
@@ -444,14 +463,18 @@ int tp_get_entry(const struct tp_frame *f, struct tp_entry *ret, struct err *e)
 
 	*ret = (struct tp_entry){ 0 };
 	tp_meta_get(&r, &ret->meta);
-	ret->name = f->type == TP_DIRMETA ? get_path(&r) : get_name(&r);
+	ret->name = names_path(f->type, f->flags) ? get_path(&r) : get_name(&r);
 	if (f->type == TP_FILE)
 		ret->content = reader_bytes(&r, reader_le32(&r));
-	if (f->type == TP_META)
+	if (f->type == TP_META || f->type == TP_CHECK)
 		ret->links = reader_le32(&r);
-	if (f->type == TP_META && (f->flags & TP_F_HASH))
+	if (f->type == TP_CHECK && (f->flags & TP_F_HASH)) {
+		ret->hole_bytes = reader_le64(&r);
+		ret->holes = reader_le32(&r);
+	}
+	if ((f->type == TP_META || f->type == TP_CHECK) && (f->flags & TP_F_HASH))
 		get_hash(&r, &ret->hash);
-	if (ret->content.n > TP_DATA_MAX || !entry_fits(f->type, ret))
+	if (ret->content.n > TP_DATA_MAX || !entry_fits(f->type, f->flags, ret))
 		r.bad = true;
 	return finish(f, &r, e);
 }
@@ -524,7 +547,7 @@ int tp_get_close(const struct tp_frame *f, uint64_t *ret_size, struct tp_hash_va
 	return finish(f, &r, e);
 }
 
-int tp_put_link(struct buf *out, const struct tp_link_msg *m)
+static int put_link(struct buf *out, uint8_t type, const struct tp_link_msg *m)
 {
 	int r;
 	size_t at = tp_frame_begin(out, &r);
@@ -532,7 +555,19 @@ int tp_put_link(struct buf *out, const struct tp_link_msg *m)
 	r |= put_long(out, m->dir);
 	r |= put_name(out, m->from);
 	r |= put_name(out, m->name);
-	return frame_finish(out, at, r, TP_LINK, 0, 0);
+	if (type == TP_CHECKLINK)
+		r |= buf_put_le32(out, m->links);
+	return frame_finish(out, at, r, type, 0, 0);
+}
+
+int tp_put_link(struct buf *out, const struct tp_link_msg *m)
+{
+	return put_link(out, TP_LINK, m);
+}
+
+int tp_put_checklink(struct buf *out, const struct tp_link_msg *m)
+{
+	return put_link(out, TP_CHECKLINK, m);
 }
 
 int tp_get_link(const struct tp_frame *f, struct tp_link_msg *ret, struct err *e)
@@ -542,6 +577,46 @@ int tp_get_link(const struct tp_frame *f, struct tp_link_msg *ret, struct err *e
 	ret->dir = get_path(&r);
 	ret->from = get_name(&r);
 	ret->name = get_name(&r);
+	ret->links = f->type == TP_CHECKLINK ? reader_le32(&r) : 0;
+	return finish(f, &r, e);
+}
+
+int tp_put_difference(struct buf *out, const struct tp_difference *m)
+{
+	struct tp_meta meta = m->meta;
+	int r;
+	size_t at = tp_frame_begin(out, &r);
+
+	meta.xattrs = bytes_of(NULL, 0);
+	meta.target.n = MIN(meta.target.n, (size_t)TP_TEXT_MAX);
+	r |= buf_put_le64(out, m->n);
+	r |= buf_put_le32(out, m->what);
+	r |= buf_put_le32(out, m->links);
+	r |= buf_put_le64(out, m->hole_bytes);
+	r |= buf_put_u8(out, m->there);
+	if (m->there)
+		r |= tp_meta_put(out, &meta);
+	r |= put_text(out, m->attributes);
+	return frame_finish(out, at, r, TP_DIFFER, 0, 0);
+}
+
+int tp_get_difference(const struct tp_frame *f, struct tp_difference *ret, struct err *e)
+{
+	struct reader r = reader_of(f->payload);
+	uint8_t there;
+
+	*ret = (struct tp_difference){ .n = reader_le64(&r) };
+	ret->what = reader_le32(&r);
+	ret->links = reader_le32(&r);
+	ret->hole_bytes = reader_le64(&r);
+	there = reader_u8(&r);
+	ret->there = there == 1;
+	if (ret->there)
+		tp_meta_get(&r, &ret->meta);
+	ret->attributes = get_text(&r);
+	if (there > 1 || !ret->what || ret->what & ~TP_D_ALL || ret->meta.xattrs.n ||
+	    ret->meta.target.n > TP_TEXT_MAX)
+		r.bad = true;
 	return finish(f, &r, e);
 }
 

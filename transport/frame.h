@@ -78,13 +78,15 @@ int tp_put_path(struct buf *out, uint8_t type, uint8_t flags, uint16_t slot, str
 	_must_check_;
 int tp_get_path(const struct tp_frame *f, struct bytes *ret, struct err *e) _must_check_;
 
-/* ENTRY, FILE, OPEN, META, DIRMETA: metadata and a name (of DIRMETA: a path) */
+/* ENTRY, FILE, OPEN, META, DIRMETA, CHECK: metadata and a name (of DIRMETA: a path) */
 struct tp_entry {
 	struct tp_meta meta;
-	struct bytes name;    /* DIRMETA: the path */
+	struct bytes name;    /* DIRMETA, CHECK with TP_F_PATH: the path */
 	struct bytes content; /* FILE */
-	uint32_t links;       /* META: names of the inode that D knows */
-	struct tp_hash_value hash; /* META with TP_F_HASH */
+	uint32_t links;       /* META, CHECK: names of the inode that D knows */
+	uint64_t hole_bytes;  /* CHECK with TP_F_HASH */
+	uint32_t holes;
+	struct tp_hash_value hash; /* META, CHECK with TP_F_HASH */
 };
 int tp_put_entry(struct buf *out, uint8_t type, uint8_t flags, uint16_t slot,
 		 const struct tp_entry *m) _must_check_;
@@ -104,9 +106,24 @@ int tp_get_close(const struct tp_frame *f, uint64_t *ret_size, struct tp_hash_va
 struct tp_link_msg {
 	struct bytes dir, from; /* the existing name */
 	struct bytes name;      /* the new one */
+	uint32_t links;         /* CHECKLINK */
 };
 int tp_put_link(struct buf *out, const struct tp_link_msg *m) _must_check_;
+int tp_put_checklink(struct buf *out, const struct tp_link_msg *m) _must_check_;
 int tp_get_link(const struct tp_frame *f, struct tp_link_msg *ret, struct err *e) _must_check_;
+
+struct tp_difference {
+	uint64_t n;
+	uint32_t what;       /* TP_D_* */
+	uint32_t links;      /* names that the inode has there */
+	uint64_t hole_bytes;
+	bool there;          /* meta is of something */
+	struct tp_meta meta; /* without attributes */
+	struct bytes attributes;
+};
+int tp_put_difference(struct buf *out, const struct tp_difference *m) _must_check_;
+int tp_get_difference(const struct tp_frame *f, struct tp_difference *ret, struct err *e)
+	_must_check_;
 
 int tp_put_remove(struct buf *out, uint8_t flags, struct bytes name) _must_check_;
 int tp_get_remove(const struct tp_frame *f, struct bytes *ret, struct err *e) _must_check_;
@@ -150,7 +167,8 @@ int tp_get_item(struct reader *r, struct tp_item_entry *ret, struct err *e) _mus
 static inline int tp_is_completion(uint8_t type)
 {
 	return type == TP_ENTRY || type == TP_FILE || type == TP_CLOSE || type == TP_META ||
-	       type == TP_LINK || type == TP_REMOVE || type == TP_DIRMETA;
+	       type == TP_LINK || type == TP_REMOVE || type == TP_DIRMETA || type == TP_CHECK ||
+	       type == TP_CHECKLINK;
 }
 
 /* A name that may stand in a frame: 1..TP_NAME_MAX bytes, no slash, no NUL, not . or .. */

@@ -262,3 +262,27 @@ int tp_next_data(int fd, uint64_t off, uint64_t size, uint64_t *ret_from, uint64
 		*ret_to = (uint64_t)hole;
 	return 0;
 }
+
+int tp_hole_bytes(int fd, uint64_t size, uint64_t *ret_bytes, uint32_t *ret_runs)
+{
+	uint64_t bytes = 0, at = 0;
+	uint32_t runs = 0;
+
+	while (at < size) {
+		uint64_t first = (at + TP_HASH_BLOCK - 1) / TP_HASH_BLOCK;
+		uint64_t from;
+		uint64_t to;
+		int r = tp_next_data(fd, at, size, &from, &to);
+
+		if (r < 0)
+			return r;
+		if (from / TP_HASH_BLOCK > first) {
+			bytes += (from / TP_HASH_BLOCK - first) * TP_HASH_BLOCK;
+			runs++;
+		}
+		at = to;
+	}
+	*ret_bytes = bytes;
+	*ret_runs = runs;
+	return 0;
+}

@@ -50,6 +50,13 @@ int tp_hash_fd(struct tp_hash *h, int fd, void *buf, size_t buf_bytes, uint64_t 
 	       struct tp_hash_value *ret, struct err *e) _must_check_;
 
 /*
+ * What the file behind fd keeps no storage for, of size bytes: in whole blocks, in how many
+ * runs.  A file system that cannot tell holes has none.  0 or -errno.
+ */
+int tp_hole_bytes(int fd, uint64_t size, uint64_t *ret_bytes, uint32_t *ret_runs)
+	_must_check_;
+
+/*
  * The next run of data at or after off in fd, as [*ret_from, *ret_to); both are size when
  * there is none.  A file system that cannot tell holes has one run.  0 or -errno.
  */

@@ -43,11 +43,12 @@
  *   Version: the highest that both know; none: ABORT (TP_ABORT_VERSION), exit status 2.
  *   Features: those that both name.
  *
- * Completions.  ENTRY, FILE, CLOSE, META, LINK, REMOVE and DIRMETA each ask R to finish one
- * thing.  Both sides number them from 1 in the order of the wire.  R answers with ACK n: all
+ * Completions.  ENTRY, FILE, CLOSE, META, LINK, REMOVE, DIRMETA, CHECK and CHECKLINK each ask
+ * R to finish one thing.  Both sides number them from 1 in the order of the wire.  R answers with ACK n: all
  * up to n are done, but for those that a REFUSE has named before; a WARN names one that was
  * done but lost something.  R sends ACK when it has run out of input, and at least every
- * TP_ACK_EVERY completions.
+ * TP_ACK_EVERY completions.  CHECK and CHECKLINK change nothing; where what is there differs a
+ * DIFFER tells it before the ACK.
  *
  * DIR sets the directory that the names of later frames are in.  If R cannot enter it, each
  * completion in it is refused with that error.
@@ -81,6 +82,7 @@
 /* Feature bits of HELLO; bits that a side does not know are ignored. */
 enum tp_feature {
 	TP_FEATURE_ZSTD = 1u << 0, /* Z blocks, both directions */
+	TP_FEATURE_CHECK = 1u << 1, /* CHECK, CHECKLINK, DIFFER */
 };
 
 enum tp_type {
@@ -116,6 +118,14 @@ enum tp_type {
 	TP_SYNC,     /* le64 epoch: ask for DURABLE */
 	TP_PING,     /* empty; keeps R's idle clock from running out */
 	TP_BYE,      /* empty */
+	TP_CHECK,    /* meta, name, le32 links: compare the entry with this metadata, and that
+			it has no more than `links` names (0: any number).
+			Flag HASH: le64 bytes of holes, le32 number of holes, hash[16] follow,
+			of a regular file.  It shall have that content, and no less of holes.
+			Flag LIVE: it is being written, its size and times are not compared.
+			Flag PATH: in place of the name a path, of a directory */
+	TP_CHECKLINK, /* as LINK, then le32 links: the two names shall be one inode, which has
+			no more than `links` names.  Refused with ENOENT where one is missing */
 
 	/* R->D */
 	TP_READY = 64, /* below */
@@ -129,6 +139,10 @@ enum tp_type {
 			  ERROR: le32 error instead; there is no basis, send the file whole */
 	TP_DURABLE,    /* le64 epoch: all that was acknowledged before the SYNC was read is on
 			  stable storage of every file system that R touched */
+	TP_DIFFER,     /* le64 n, le32 what (TP_D_*), le32 links, le64 bytes of holes, u8 there;
+			  1: meta of what is there, without XATTR, its link target cut to
+			  TP_TEXT_MAX bytes; text: the names of attributes that differ, with
+			  blanks between them, and cut to what a text may be */
 };
 
 /* Frame flags; each belongs to the frames named above. */
@@ -139,12 +153,38 @@ enum tp_type {
 #define TP_F_RECURSE   1u
 #define TP_F_LAST      1u
 #define TP_F_ERROR     2u
+#define TP_F_LIVE      2u
+#define TP_F_PATH      4u
 
 /* Refusals that errno has no name for. */
 #define TP_E_BASE     20000u
 #define TP_E_MISMATCH 20001u /* the content is not what the hash says: send it whole */
 #define TP_E_STALE    20002u /* what is there is not what META expects: send it whole */
 #define TP_E_BLOCKED  20003u /* a directory that is not empty is in the way */
+
+/* What DIFFER tells of.  Where MISSING or TYPE is set nothing else was compared. */
+#define TP_D_MISSING    (1u << 0)
+#define TP_D_TYPE       (1u << 1)
+#define TP_D_SIZE       (1u << 2)
+#define TP_D_CONTENT    (1u << 3)
+#define TP_D_HOLES      (1u << 4) /* they are allocated there */
+#define TP_D_TARGET     (1u << 5) /* of a symbolic link */
+#define TP_D_RDEV       (1u << 6)
+#define TP_D_MODE       (1u << 7)
+#define TP_D_UID        (1u << 8)
+#define TP_D_GID        (1u << 9)
+#define TP_D_MTIME      (1u << 10)
+#define TP_D_ACL        (1u << 11)
+#define TP_D_CAPABILITY (1u << 12)
+#define TP_D_XATTR      (1u << 13)
+#define TP_D_FLAGS      (1u << 14)
+#define TP_D_LINKS      (1u << 15) /* other names than it should */
+#define TP_D_ALL        ((1u << 16) - 1)
+
+/*
+ * Holes are counted in whole blocks of TP_HASH_BLOCK bytes.  File systems with larger blocks
+ * keep less of each hole: two blocks of the target's for one hole are no difference.
+ */
 
 enum tp_abort {
 	TP_ABORT_VERSION = 1, /* exit 2 */

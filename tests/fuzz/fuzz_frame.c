@@ -34,6 +34,7 @@ static void write_back(const struct tp_frame *f, const struct tp_entry *m)
 
 static void read_frame(const struct tp_frame *f)
 {
+	struct tp_difference difference;
 	struct tp_hash_value hash;
 	struct tp_link_msg link;
 	struct tp_refusal refusal;
@@ -65,6 +66,7 @@ static void read_frame(const struct tp_frame *f)
 	r |= tp_get_sigreq(f, &sigreq, NULL);
 	r |= tp_get_number(f, &x, NULL);
 	r |= tp_get_refusal(f, &refusal, NULL);
+	r |= tp_get_difference(f, &difference, NULL);
 	if (r > 0)
 		__builtin_trap();
 	read_items(f);

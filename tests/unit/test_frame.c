@@ -47,6 +47,7 @@ static struct tp_frame only(const struct buf *out)
 /* Read a frame of any type; the fields are looked at elsewhere. */
 static int get_any(const struct tp_frame *f, bool from_r)
 {
+	struct tp_difference difference;
 	struct tp_item_entry item;
 	struct tp_hash_value hash;
 	struct tp_link_msg link;
@@ -75,6 +76,7 @@ static int get_any(const struct tp_frame *f, bool from_r)
 	case TP_OPEN:
 	case TP_META:
 	case TP_DIRMETA:
+	case TP_CHECK:
 		return tp_get_entry(f, &entry, NULL);
 	case TP_DATA:
 		return tp_get_data(f, &x, &b, NULL);
@@ -83,7 +85,10 @@ static int get_any(const struct tp_frame *f, bool from_r)
 	case TP_CLOSE:
 		return tp_get_close(f, &x, &hash, NULL);
 	case TP_LINK:
+	case TP_CHECKLINK:
 		return tp_get_link(f, &link, NULL);
+	case TP_DIFFER:
+		return tp_get_difference(f, &difference, NULL);
 	case TP_REMOVE:
 		return tp_get_remove(f, &b, NULL);
 	case TP_SIGREQ:
@@ -120,6 +125,10 @@ static void entries_come_back(void **state)
 		{ TP_OPEN, TP_F_BASIS, 1023, S_IFREG | 0644 },
 		{ TP_META, 0, 0, S_IFREG | 0644 },    { TP_META, TP_F_HASH, 0, S_IFREG | 0644 },
 		{ TP_DIRMETA, 0, 0, S_IFDIR | 01777 },
+		{ TP_CHECK, 0, 0, S_IFLNK | 0777 },
+		{ TP_CHECK, TP_F_HASH, 0, S_IFREG | 0644 },
+		{ TP_CHECK, TP_F_LIVE, 0, S_IFREG | 0644 },
+		{ TP_CHECK, TP_F_PATH, 0, S_IFDIR | 0755 },
 	};
 	struct buf out = BUF_INIT;
 
@@ -269,7 +278,7 @@ static void greetings_come_back(void **state)
 
 static void small_frames_come_back(void **state)
 {
-	struct tp_link_msg link = { B("a/b"), B("old"), B("new") };
+	struct tp_link_msg link = { B("a/b"), B("old"), B("new"), 3 };
 	struct tp_sigreq sigreq = { 4096, 9, B("name") };
 	struct tp_refusal refusal = { 77, TP_E_STALE, B("rename"), B("it has changed") };
 	struct tp_hash_value hash = { "0123456789abcde" };
@@ -289,6 +298,12 @@ static void small_frames_come_back(void **state)
 	assert_int_equal(tp_get_link(&f, &link_got, NULL), 0);
 	assert_true(bytes_eq(link_got.dir, link.dir) && bytes_eq(link_got.from, link.from) &&
 		    bytes_eq(link_got.name, link.name));
+	buf_clear(&out);
+	assert_int_equal(tp_put_checklink(&out, &link), 0);
+	f = only(&out);
+	assert_int_equal(f.type, TP_CHECKLINK);
+	assert_int_equal(tp_get_link(&f, &link_got, NULL), 0);
+	assert_true(bytes_eq(link_got.name, link.name) && link_got.links == 3);
 	buf_clear(&out);
 
 	assert_int_equal(tp_put_sigreq(&out, 5, &sigreq), 0);
@@ -373,6 +388,54 @@ static void small_frames_come_back(void **state)
 	buf_fini(&out);
 }
 
+static void differences_come_back(void **state)
+{
+	struct tp_difference m = { .n = 7, .what = TP_D_TYPE | TP_D_ACL, .links = 2,
+				   .hole_bytes = 8192, .there = true,
+				   .meta = sample(S_IFLNK | 0777).meta,
+				   .attributes = B("user.a user.b") };
+	struct tp_difference got;
+	struct buf out = BUF_INIT, big = BUF_INIT;
+	struct tp_frame f;
+
+	(void)state;
+	assert_int_equal(tp_put_difference(&out, &m), 0);
+	f = only(&out);
+	assert_int_equal(tp_get_difference(&f, &got, NULL), 0);
+	assert_true(got.n == 7 && got.links == 2 && got.hole_bytes == 8192 && got.there);
+	assert_int_equal(got.what, m.what);
+	assert_true(bytes_eq(got.meta.target, m.meta.target));
+	assert_int_equal(got.meta.mode, m.meta.mode);
+	assert_true(bytes_eq(got.attributes, m.attributes));
+	/* Attributes stay at home, and what is long is cut. */
+	assert_int_equal(got.meta.xattrs.n, 0);
+	buf_clear(&out);
+	for (size_t i = 0; i < TP_TARGET_MAX; i++)
+		assert_int_equal(buf_put_u8(&big, 'x'), 0);
+	m.meta.target = m.attributes = buf_view(&big);
+	assert_int_equal(tp_put_difference(&out, &m), 0);
+	f = only(&out);
+	assert_int_equal(tp_get_difference(&f, &got, NULL), 0);
+	assert_int_equal(got.meta.target.n, TP_TEXT_MAX);
+	assert_int_equal(got.attributes.n, TP_TEXT_MAX);
+	buf_clear(&out);
+	/* Nothing is there, and then a difference that is none, and one that nobody knows. */
+	m = (struct tp_difference){ .n = 1, .what = TP_D_MISSING };
+	assert_int_equal(tp_put_difference(&out, &m), 0);
+	f = only(&out);
+	assert_int_equal(tp_get_difference(&f, &got, NULL), 0);
+	assert_false(got.there);
+	for (unsigned i = 0; i < 2; i++) {
+		buf_clear(&out);
+		m.what = i ? TP_D_ALL + 1 : 0;
+		assert_int_equal(tp_put_difference(&out, &m), 0);
+		f = only(&out);
+		assert_int_equal(tp_get_difference(&f, &got, NULL), -ERR_PROTOCOL);
+	}
+	buf_fini(&out);
+	buf_fini(&big);
+}
+
 static void listings_come_back(void **state)
 {
 	static const struct tp_item_entry items[] = {
@@ -422,7 +485,7 @@ static int put_nth(struct buf *out, unsigned n, bool *ret_from_r)
 {
 	struct tp_hello hello = { .version_min = 1, .version_max = 1, .root = B("/x") };
 	struct tp_ready ready = { .version = 1 };
-	struct tp_link_msg link = { B("a/b"), B("old"), B("new") };
+	struct tp_link_msg link = { B("a/b"), B("old"), B("new"), 3 };
 	struct tp_sigreq sigreq = { 4096, 9, B("name") };
 	struct tp_hash_value hash = { { 0 } };
 	struct tp_entry entry = sample(S_IFREG | 0644);
@@ -452,6 +515,10 @@ static int put_nth(struct buf *out, unsigned n, bool *ret_from_r)
 		return tp_put_remove(out, 0, B("abc"));
 	case 10:
 		return tp_put_path(out, TP_DIR, 0, 0, B("a/b"));
+	case 11:
+		return tp_put_entry(out, TP_CHECK, TP_F_HASH, 0, &entry);
+	case 12:
+		return tp_put_checklink(out, &link);
 	default:
 		return -ENOENT;
 	}
@@ -474,7 +541,7 @@ static void lengths_must_be_exact(void **state)
 		f.payload = bytes_of(out.p + TP_FRAME_HEAD, n + 1);
 		assert_int_equal(get_any(&f, from_r), -ERR_PROTOCOL);
 		buf_clear(&out);
-		assert_in_range(i, 0, 10);
+		assert_in_range(i, 0, 12);
 	}
 	buf_fini(&out);
 }
@@ -612,6 +679,7 @@ int main(void)
 		cmocka_unit_test(entries_must_fit_their_frame),
 		cmocka_unit_test(greetings_come_back),
 		cmocka_unit_test(small_frames_come_back),
+		cmocka_unit_test(differences_come_back),
 		cmocka_unit_test(listings_come_back),
 		cmocka_unit_test(lengths_must_be_exact),
 		cmocka_unit_test(heads_are_checked),

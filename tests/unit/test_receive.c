@@ -56,6 +56,8 @@ struct fixture {
 	struct answer answers[ANSWERS];
 	size_t count;
 	struct buf listing; /* payloads of LISTING */
+	uint32_t differs[ANSWERS]; /* what DIFFER said of completion n */
+	char attributes[300];      /* of the last DIFFER */
 	struct buf sig;
 	struct tp_ready ready;
 	bool magic;
@@ -234,6 +236,7 @@ static void put_hello(struct fixture *f, const char *root, uint32_t flags, uint3
 
 static void start(struct fixture *f)
 {
+	memset(f->differs, 0, sizeof(f->differs));
 	start_bare(f, 0);
 	put_hello(f, f->root, 0, 10);
 }
@@ -241,6 +244,7 @@ static void start(struct fixture *f)
 static void take_frame(struct fixture *f, const struct tp_frame *frame)
 {
 	struct answer *a = &f->answers[f->count];
+	struct tp_difference d;
 	struct tp_refusal ref;
 	struct bytes text;
 
@@ -262,6 +266,14 @@ static void take_frame(struct fixture *f, const struct tp_frame *frame)
 	case TP_ABORT:
 		assert_int_equal(tp_get_abort(frame, &a->error, &text, NULL), 0);
 		snprintf(a->op, sizeof(a->op), "%.*s", (int)text.n, text.p);
+		break;
+	case TP_DIFFER:
+		assert_int_equal(tp_get_difference(frame, &d, NULL), 0);
+		assert_in_range(d.n, 1, ANSWERS - 1);
+		f->differs[d.n] = d.what;
+		if (d.attributes.n)
+			snprintf(f->attributes, sizeof(f->attributes), "%.*s",
+				 (int)d.attributes.n, d.attributes.p);
 		break;
 	case TP_LISTING:
 		if (frame->flags & TP_F_LAST && frame->payload.n == 4)
@@ -732,6 +744,153 @@ static void hard_links_are_made_and_recognised(void **state)
 	assert_int_equal(tp_put_link(&f->out, &m), 0);
 	assert_done(f, 1);
 	assert_int_equal(st.st_ctim.tv_nsec, look(at(f, "a/one")).st_ctim.tv_nsec);
+}
+
+/* Look at a file that should have this content and so many bytes of holes. */
+static void put_check(struct fixture *f, const char *name, struct tp_meta meta, const char *text,
+		      uint64_t hole_bytes)
+{
+	struct tp_entry m = { .meta = meta, .name = bytes_str(name), .links = 1,
+			      .hole_bytes = hole_bytes, .holes = hole_bytes != 0 };
+	struct tp_hash *h;
+
+	m.meta.size = meta.size ? meta.size : strlen(text);
+	assert_int_equal(tp_hash_new(&h, NULL), 0);
+	tp_hash_update(h, 0, text, strlen(text));
+	tp_hash_final(h, m.meta.size, &m.hash);
+	tp_hash_free(h);
+	assert_int_equal(tp_put_entry(&f->out, TP_CHECK, TP_F_HASH, 0, &m), 0);
+}
+
+/* Every way in which an entry can differ is told, and nothing is changed by looking. */
+static void checks_name_what_differs(void **state)
+{
+	struct fixture *f = *state;
+	struct tp_meta reg = meta_of(S_IFREG | 0640), link = meta_of(S_IFLNK | 0777);
+	struct tp_meta dir = meta_of(S_IFDIR | 0755), fifo = meta_of(S_IFIFO | 0600), other;
+	struct stat before, after;
+
+	link.target = bytes_str("f");
+	start(f);
+	put_dir(f, "d");
+	put_whole(f, "f", reg, "text");
+	put_entry(f, TP_ENTRY, 0, 0, "l", link);
+	put_entry(f, TP_ENTRY, 0, 0, "p", fifo);
+	assert_done(f, 3);
+	before = look(at(f, "d/f"));
+	usleep(20000);
+
+	start(f);
+	put_dir(f, "d");
+	put_check(f, "f", reg, "text", 0);          /* 1: as it is */
+	put_check(f, "f", reg, "TEXT", 0);
+	put_check(f, "f", reg, "longer", 0);
+	other = reg;
+	other.mode = S_IFREG | 0600;
+	other.mtime_ns++;
+	put_check(f, "f", other, "text", 0);
+	put_check(f, "gone", reg, "text", 0);       /* 5 */
+	put_entry(f, TP_CHECK, 0, 0, "l", link);
+	link.target = bytes_str("elsewhere");
+	put_entry(f, TP_CHECK, 0, 0, "l", link);
+	put_check(f, "l", reg, "text", 0);
+	put_entry(f, TP_CHECK, 0, 0, "p", fifo);
+	put_entry(f, TP_CHECK, 0, 0, "f", fifo);    /* 10 */
+	other = reg;
+	other.size = 99;
+	other.mtime_s++;
+	put_entry(f, TP_CHECK, TP_F_LIVE, 0, "f", other);
+	other.mode = S_IFREG | 0604;
+	put_entry(f, TP_CHECK, TP_F_LIVE, 0, "f", other);
+	put_entry(f, TP_CHECK, TP_F_PATH, 0, "nowhere", dir);
+	assert_int_equal(tp_put_path(&f->out, TP_DIR, 0, 0, bytes_str("f/x")), 0);
+	put_check(f, "f", reg, "text", 0);
+	say_bye(f);
+	assert_int_equal(finish(f), RCV_EXIT_OK);
+	assert_int_equal(count_of(f, TP_REFUSE), 0);
+	assert_int_equal(answer_of(f, TP_ACK)->n, 14);
+	assert_int_equal(f->differs[1], 0);
+	assert_int_equal(f->differs[2], TP_D_CONTENT);
+	assert_int_equal(f->differs[3], TP_D_SIZE);
+	assert_int_equal(f->differs[4], TP_D_MODE | TP_D_MTIME);
+	assert_int_equal(f->differs[5], TP_D_MISSING);
+	assert_int_equal(f->differs[6], 0);
+	assert_int_equal(f->differs[7], TP_D_TARGET);
+	assert_int_equal(f->differs[8], TP_D_TYPE);
+	assert_int_equal(f->differs[9], 0);
+	assert_int_equal(f->differs[10], TP_D_TYPE);
+	assert_int_equal(f->differs[11], 0);
+	assert_int_equal(f->differs[12], TP_D_MODE);
+	assert_int_equal(f->differs[13], TP_D_MISSING);
+	assert_int_equal(f->differs[14], TP_D_MISSING);
+	hang_up(f);
+	after = look(at(f, "d/f"));
+	assert_int_equal(before.st_ctim.tv_sec, after.st_ctim.tv_sec);
+	assert_int_equal(before.st_ctim.tv_nsec, after.st_ctim.tv_nsec);
+	assert_int_equal(before.st_atim.tv_nsec, after.st_atim.tv_nsec);
+	assert_false(exists(at(f, "gone")));
+	assert_false(exists(at(f, "nowhere")));
+}
+
+static void checks_know_attributes_holes_and_links(void **state)
+{
+	struct tp_link_msg pair = { bytes_str(""), bytes_str("f"), bytes_str("g"), 2 };
+	struct fixture *f = *state;
+	struct tp_meta reg = meta_of(S_IFREG | 0644);
+	static char zeros[(1 << 20) - 4];
+	int fd;
+
+	start(f);
+	put_dir(f, "");
+	put_whole(f, "f", reg, "text");
+	put_whole(f, "g", reg, "text");
+	assert_done(f, 2);
+	put_file(at(f, "dense"), "text");
+	fd = open(at(f, "dense"), O_WRONLY | O_APPEND);
+	assert_true(fd >= 0);
+	assert_int_equal(io_write_all(fd, zeros, sizeof(zeros)), 0);
+	close(fd);
+	if (setxattr(at(f, "f"), "user.one", "1", 1, 0) < 0)
+		skip();
+	fd = open(at(f, "sparse"), O_RDWR | O_CREAT | O_EXCL, 0644);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "text", 4), 4);
+	assert_int_equal(ftruncate(fd, 1 << 20), 0);
+	assert_int_equal(fsync(fd), 0);
+	close(fd);
+
+	start(f);
+	put_dir(f, "");
+	put_check(f, "f", reg, "text", 0);
+	/* One name is not the other, and then it is. */
+	assert_int_equal(tp_put_checklink(&f->out, &pair), 0);
+	pump(f, TP_ACK);
+	assert_int_equal(f->differs[1], TP_D_XATTR);
+	assert_string_equal(f->attributes, "user.one");
+	assert_int_equal(f->differs[2], TP_D_LINKS);
+	assert_int_equal(unlink(at(f, "g")), 0);
+	assert_int_equal(link(at(f, "f"), at(f, "g")), 0);
+	assert_int_equal(tp_put_checklink(&f->out, &pair), 0);
+	put_check(f, "f", reg, "text", 0);
+	pair.links = 1;
+	assert_int_equal(tp_put_checklink(&f->out, &pair), 0);
+	pair.name = bytes_str("missing");
+	assert_int_equal(tp_put_checklink(&f->out, &pair), 0);
+	/* A hole that is there, and one that is not. */
+	reg.size = 1 << 20;
+	put_check(f, "sparse", reg, "text", (1 << 20) - 4096);
+	put_check(f, "dense", reg, "text", (1 << 20) - 4096);
+	say_bye(f);
+	assert_int_equal(finish(f), RCV_EXIT_OK);
+	assert_int_equal(f->differs[3], 0);
+	assert_int_equal(f->differs[4], TP_D_XATTR | TP_D_LINKS);
+	assert_int_equal(f->differs[5], TP_D_LINKS);
+	assert_int_equal(f->differs[7] & (TP_D_HOLES | TP_D_CONTENT), 0);
+	assert_int_equal(f->differs[8] & (TP_D_HOLES | TP_D_CONTENT), TP_D_HOLES);
+	assert_int_equal(count_of(f, TP_REFUSE), 1);
+	assert_int_equal(answer_of(f, TP_REFUSE)->n, 6);
+	assert_int_equal(answer_of(f, TP_REFUSE)->error, ENOENT);
+	hang_up(f);
 }
 
 static void holes_stay_holes(void **state)
@@ -1608,6 +1767,8 @@ int main(void)
 		ROW(links_below_the_root_are_never_followed),
 		ROW(our_own_directory_is_out_of_bounds),
 		ROW(hard_links_are_made_and_recognised),
+		ROW(checks_name_what_differs),
+		ROW(checks_know_attributes_holes_and_links),
 		ROW(holes_stay_holes),
 		ROW(pieces_in_any_order_are_hashed_right),
 		ROW(content_that_differs_from_its_hash_is_dropped),

@@ -287,7 +287,10 @@ static int list_begin(struct list *l, struct rcv_env *v)
 
 	if (rcv_own_path(buf_view(&l->path)))
 		return -EPERM;
-	fd = io_open_dir_below(v->rootfd, buf_view(&l->path), O_RDONLY);
+	/* Not even the time of the last access is to change; that is for owner and root. */
+	fd = io_open_dir_below(v->rootfd, buf_view(&l->path), O_RDONLY | O_NOATIME);
+	if (fd == -EPERM)
+		fd = io_open_dir_below(v->rootfd, buf_view(&l->path), O_RDONLY);
 	return fd < 0 ? fd : list_push(l, v, fd);
 }
 

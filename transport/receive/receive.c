@@ -14,6 +14,7 @@
 #include "common/buf.h"
 #include "common/io.h"
 #include "transport/frame.h"
+#include "transport/receive/check.h"
 #include "transport/receive/dirs.h"
 #include "transport/receive/env.h"
 #include "transport/receive/file.h"
@@ -403,6 +404,35 @@ static int on_dirmeta(struct conv *c, const struct tp_frame *f, struct err *e)
 	return complete(c, rcv_node_dirmeta(&c->env, &m), e);
 }
 
+/* What a comparison found goes to the driver, as what it could not look at does. */
+static int checked(struct conv *c, int r, struct tp_difference *d, struct err *e)
+{
+	if (r < 0 || !d->what)
+		return complete(c, r, e);
+	d->n = c->done;
+	return tp_put_difference(&c->out, d) < 0 ? no_memory(c, e) : 0;
+}
+
+static int on_check(struct conv *c, const struct tp_frame *f, struct err *e)
+{
+	struct tp_difference d = { 0 };
+	struct tp_entry m = { 0 };
+	int r = decoded(c, tp_get_entry(f, &m, e));
+
+	if (r < 0)
+		return r;
+	return checked(c, rcv_check(&c->env, &m, f->flags, &d), &d, e);
+}
+
+static int on_checklink(struct conv *c, const struct tp_frame *f, struct err *e)
+{
+	struct tp_difference d = { 0 };
+	struct tp_link_msg m;
+	int r = decoded(c, tp_get_link(f, &m, e));
+
+	return r < 0 ? r : checked(c, rcv_check_link(&c->env, &m, &d), &d, e);
+}
+
 static int start(struct conv *c, struct rcv_job *job, struct err *e)
 {
 	if (rcv_jobs_busy(&c->jobs, job->slot) || rcv_files_busy(c->files, job->slot)) {
@@ -510,6 +540,8 @@ static const struct {
 	[TP_SYNC] = { on_sync, 0 },
 	[TP_PING] = { on_ping, 0 },
 	[TP_BYE] = { on_bye, 0 },
+	[TP_CHECK] = { on_check, TP_F_HASH | TP_F_LIVE | TP_F_PATH },
+	[TP_CHECKLINK] = { on_checklink, 0 },
 };
 
 static int handle(struct conv *c, const struct tp_frame *f, struct err *e)
@@ -659,7 +691,7 @@ static int greet(struct conv *c, struct err *e)
 	struct tp_hello hello = {
 		.version_min = TP_VERSION_MIN,
 		.version_max = TP_VERSION_MAX,
-		.features = TP_FEATURE_ZSTD,
+		.features = TP_FEATURE_ZSTD | TP_FEATURE_CHECK,
 		.receiver = bytes_str(c->o->version),
 	};
 
