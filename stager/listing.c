@@ -148,18 +148,27 @@ static int compare(struct peer *p, struct stg_job *job, struct bytes listing, st
 	return have < 0 ? have : r;
 }
 
-static int end_compare(struct peer *p, struct slot *s, struct err *e)
+/*
+ * A directory that was marked before the source replaced it by something else, or one above
+ * it, is as absent as one that was removed.
+ */
+static bool is_absent(uint32_t error)
+{
+	return error == ENOENT || error == ENOTDIR || error == ELOOP;
+}
+
+/* error: why the target could not list it, an errno; 0: it could. */
+static int end_compare(struct peer *p, struct slot *s, int error, struct err *e)
 {
 	_cleanup_(buf_fini) struct buf listing = TAKE_BUF(s->data);
 	struct stg_job *job = s->job;
-	bool failed = s->failed;
 	int r = 0;
 
 	peer_slot_free(p, s);
-	if (failed)
+	if (error)
 		/* Nothing is known, so nothing is deleted; all is sent as if it were not there. */
 		stg_run_entry_error(p->run, job->path, bytes_of("", 0), "list on the target",
-				    -EIO, "the directory could not be read there");
+				    -error, strerror(error));
 	else
 		r = compare(p, job, buf_view(&listing), e);
 	if (r < 0)
@@ -444,6 +453,5 @@ int peer_on_listing(struct peer *p, const struct tp_frame *f, struct err *e)
 		return r;
 	if (s->kind == SLOT_REMOVE)
 		return end_removal(p, s, error, e);
-	s->failed = error != 0 && error != ENOENT;
-	return end_compare(p, s, e);
+	return end_compare(p, s, is_absent(error) ? 0 : (int)error, e);
 }

@@ -63,7 +63,6 @@ struct slot {
 	struct stg_item *item;
 	struct buf data;      /* signature, or LISTING items of a comparison */
 	size_t expect;        /* bytes of the signature, for the bound */
-	bool failed;          /* the listing could not be read to its end */
 	struct stg_removing *removing;
 };
 

@@ -60,6 +60,32 @@ THROTTLE=(--bwlimit 8M --compress off --sessions 2)
 	[ "$(stat_of last reconnects)" -gt 0 ]
 }
 
+@test "what a killed full was working in becomes a file and a link, and the receivers die too" {
+	local p
+
+	big_tree "$SRC" 24
+	mkdir -p "$SRC/0/was/deep" "$SRC/0/gone"
+	touch "$SRC/0/was/deep/"{a,b} "$SRC/0/gone/c"
+	start_stager full "${THROTTLE[@]}"
+	wait_until 60 progressed $((4 << 20))
+	kill -9 "$JOB"
+	join_stager
+	wait_until 20 no_receivers
+
+	rm -r "$SRC/0/was" "$SRC/0/gone"
+	echo file >"$SRC/0/was"
+	ln -s m1 "$SRC/0/gone"
+	start_stager full "${THROTTLE[@]}"
+	wait_until 60 progressed $((12 << 20))
+	for p in $(receivers); do
+		kill -9 "$p" || true
+	done
+	join_stager
+	[ "$status" -eq 0 ] || fail "ended with $status" "$output"
+	[ "$(stat_of last reconnects)" -gt 0 ]
+	assert_same "$SRC" "$DST"
+}
+
 @test "kill -9 of the receivers, resume mode manual: exit 30, the next call finishes" {
 	local p
 
