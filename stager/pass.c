@@ -32,6 +32,7 @@
  */
 #define SCAN_THREADS_MAX  8u
 #define CUTOVER_PASSES    5
+#define LOCK_PASSES       3 /* while connections break and the source has locked entries */
 #define EPOCH_NS          (30 * 1000000000LL)
 #define TICK_MS           100
 
@@ -681,7 +682,7 @@ static uint64_t work_done(struct stg_phase *ph)
 	       atomic_load(&c->deleted) + atomic_load(&c->vanished);
 }
 
-int stg_pass_run(struct stg_phase *ph, struct err *e)
+static int passes(struct stg_phase *ph, struct err *e)
 {
 	bool cutover = ph->kind == STG_PHASE_CUTOVER;
 	uint64_t before, after = 0;
@@ -703,4 +704,30 @@ int stg_pass_run(struct stg_phase *ph, struct err *e)
 		log_error("%s", ph->warning);
 	}
 	return 0;
+}
+
+/*
+ * A driver or receiver that is killed has no time to lock again what it had unlocked, so the
+ * catalog notes that there may be such entries until a phase has ended without a break.
+ */
+int stg_pass_run(struct stg_phase *ph, struct err *e)
+{
+	static const char key[] = "locks_unsure";
+	struct stg_run *run = &ph->run;
+	uint64_t unsure, reconnects;
+	int r = stg_catalog_get_number(run->catalog, key, &unsure, e);
+
+	if (r == 0 && !unsure)
+		r = stg_catalog_set_number(run->catalog, key, 1, e);
+	run->distrust_locked = unsure;
+	for (int i = 0; r == 0 && i < LOCK_PASSES; i++) {
+		reconnects = atomic_load(&run->count.reconnects);
+		r = passes(ph, e);
+		if (r == 0 && reconnects == atomic_load(&run->count.reconnects))
+			return stg_catalog_set_number(run->catalog, key, 0, e);
+		if (!atomic_load(&run->locked))
+			break;
+		run->distrust_locked = true;
+	}
+	return r;
 }

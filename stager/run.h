@@ -111,6 +111,13 @@ struct stg_run {
 	bool distrust;           /* the target was restarted: rows after `durable` do not count */
 	uint32_t durable;
 
+	/*
+	 * What is immutable or append-only is unlocked for the moment of a change near it.  A
+	 * receiver that was killed in that moment left it so, whatever its row says.
+	 */
+	bool distrust_locked;
+	atomic_bool locked; /* the scan has seen such an entry */
+
 	atomic_uint pass;     /* counts the passes of the phase */
 	atomic_bool scanning;
 	bool expect_data;     /* the target has acknowledged entries: it cannot be empty */

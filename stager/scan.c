@@ -540,6 +540,8 @@ static int plan_entry(struct walker *w, struct plan *p, const struct found *f,
 	int r = 0;
 
 	atomic_fetch_add_explicit(&w->run->count.scanned, 1, memory_order_relaxed);
+	if (f->st.flags)
+		atomic_store_explicit(&w->run->locked, true, memory_order_relaxed);
 	if (stg_is_dir(&f->st)) {
 		r = push_subdir(w, p, f, row && stg_is_dir(&row->st) ? row : NULL, e);
 		item.op = STG_OP_KEEP;
@@ -593,23 +595,27 @@ static int plan_gone(struct walker *w, struct plan *p, const struct stg_named_ro
 	return plan_removal(w, p, gone->name, &gone->row, e);
 }
 
+/*
+ * A row counts as acknowledged unless the target was restarted since and may have lost it:
+ * then the entry is compared by content again.
+ */
 static void distrust_row(const struct stg_run *run, struct stg_row *row)
 {
-	if (!run->distrust || row->epoch <= run->durable)
+	bool lost = run->distrust && row->epoch > run->durable;
+
+	if (!lost && !(run->distrust_locked && row->st.flags))
 		return;
-	row->state &= (uint8_t)~(STG_ROW_CLEAN | STG_ROW_HASHED);
+	row->state &= (uint8_t)~STG_ROW_CLEAN;
+	if (lost)
+		row->state &= (uint8_t)~STG_ROW_HASHED;
 	/* What was removed from a directory may be back. */
 	if (stg_is_dir(&row->st))
 		row->state |= STG_ROW_DIRTY;
 }
 
-/*
- * A row counts as acknowledged unless the target was restarted since and may have lost it:
- * then the entry is compared by content again.
- */
 static void distrust(const struct stg_run *run, struct stg_rows *rows)
 {
-	if (!run->distrust)
+	if (!run->distrust && !run->distrust_locked)
 		return;
 	for (size_t i = 0; i < rows->n; i++)
 		distrust_row(run, &rows->v[i].row);
@@ -804,6 +810,8 @@ static int push_root(struct stg_scan *s, struct err *e)
 		return known;
 	}
 	stg_stat_from_statx(&stx, &t->st);
+	if (t->st.flags)
+		atomic_store(&run->locked, true);
 	if (known)
 		distrust_row(run, &row);
 	t->id = STG_ROOT_ID;

@@ -86,6 +86,42 @@ THROTTLE=(--bwlimit 8M --compress off --sessions 2)
 	assert_same "$SRC" "$DST"
 }
 
+@test "what a killed receiver left unlocked is locked again" {
+	local p
+
+	need_root
+	big_tree "$SRC" 24
+	mkdir "$SRC/locked"
+	touch "$SRC/locked/file" "$SRC/open"
+	chattr +i "$SRC/locked/file" "$SRC/locked" 2>/dev/null || skip "no inode flags here"
+	sync_ok full
+	assert_same "$SRC" "$DST"
+
+	# A driver is killed, and its receiver had just unlocked these.
+	head -c 24M /dev/urandom >"$SRC/new"
+	start_stager incremental "${THROTTLE[@]}"
+	wait_until 60 progressed $((4 << 20))
+	kill -9 "$JOB"
+	join_stager
+	wait_until 20 no_receivers
+	chattr -i "$DST/locked" "$DST/locked/file"
+	sync_ok incremental
+	assert_same "$SRC" "$DST"
+
+	# And a receiver alone, while the scan has long passed them.
+	head -c 24M /dev/urandom >"$SRC/new"
+	start_stager incremental "${THROTTLE[@]}"
+	wait_until 60 progressed $((4 << 20))
+	chattr -i "$DST/locked" "$DST/locked/file"
+	for p in $(receivers); do
+		kill -9 "$p" || true
+	done
+	join_stager
+	[ "$status" -eq 0 ] || fail "ended with $status" "$output"
+	assert_same "$SRC" "$DST"
+	chattr -i "$SRC/locked" "$SRC/locked/file" "$DST/locked" "$DST/locked/file"
+}
+
 @test "kill -9 of the receivers, resume mode manual: exit 30, the next call finishes" {
 	local p
 
