@@ -81,6 +81,8 @@ struct tp_session {
 	int fd;
 	int idle_s, keepalive_s;
 	const atomic_bool *stop;  /* NULL: never */
+	size_t (*pace)(void *arg, size_t want); /* NULL: none */
+	void *pace_arg;
 	int64_t stop_ns;    /* when it was seen to be true; 0: it was not */
 	int64_t stop_slack_ns; /* how long a call goes on all the same */
 	bool corked;        /* packets are gathered, and the socket is known to be read dry */
@@ -965,6 +967,8 @@ int tp_session_open(const struct tp_session_opts *o, struct tp_session **ret, st
 	s->fd = -1;
 	s->port = o->port ?: 22;
 	s->stop = o->stop;
+	s->pace = o->pace;
+	s->pace_arg = o->pace_arg;
 	s->idle_s = o->idle_timeout_s ?: IDLE_TIMEOUT_S;
 	/* libssh2 sends no two keep-alives within 2 s. */
 	s->keepalive_s = MAX(MIN(o->keepalive_s ?: KEEPALIVE_S, s->idle_s / 2), 2);
@@ -1501,18 +1505,33 @@ static void sftp_parents(struct tp_session *s, const char *path, int64_t until)
 		(void)AWAIT(s, until, libssh2_sftp_mkdir_ex(s->sftp, path, (unsigned)(p - path), 0700));
 }
 
+/* How much of n bytes may go now; whoever paces it has paused, so the stop is looked at. */
+static size_t paced(struct tp_session *s, size_t n)
+{
+	size_t now = n;
+
+	while (s->pace && !(now = s->pace(s->pace_arg, n)) && !(s->stop && atomic_load(s->stop)))
+		;
+	return now ? now : n;
+}
+
 static int sftp_fill(struct tp_session *s, LIBSSH2_SFTP_HANDLE *h, const char *path,
 		     struct bytes content, mode_t mode, struct err *e)
 {
 	LIBSSH2_SFTP_ATTRIBUTES at = { .flags = LIBSSH2_SFTP_ATTR_PERMISSIONS, .permissions = mode };
+	size_t now = 0;
 	ssize_t n;
 
 	while (content.n) {
+		/* What libssh2 was given once it must be given again, until it has taken it. */
+		if (!now)
+			now = paced(s, content.n);
 		n = AWAIT(s, deadline_s(s->idle_s),
-			  libssh2_sftp_write(h, (const char *)content.p, content.n));
+			  libssh2_sftp_write(h, (const char *)content.p, now));
 		if (n < 0)
 			return sftp_fail(s, n, "write", path, e);
 		content = bytes_of(content.p + n, content.n - (size_t)n);
+		now -= (size_t)n;
 	}
 	n = AWAIT(s, deadline_s(s->idle_s), libssh2_sftp_fstat_ex(h, &at, 1));
 	return n < 0 ? sftp_fail(s, n, "set the mode of", path, e) : 0;

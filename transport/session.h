@@ -26,7 +26,7 @@ enum tp_host_key_policy {
 	TP_HOST_KEY_ACCEPT_NEW, /* an unknown host is added to known_hosts; a changed one refused */
 };
 
-/* Zero means the default.  All but stop is borrowed during tp_session_open() only. */
+/* Zero means the default.  All but stop and pace is borrowed during tp_session_open() only. */
 struct tp_session_opts {
 	const char *host;
 	uint16_t port;            /* 22 */
@@ -42,6 +42,12 @@ struct tp_session_opts {
 	int idle_timeout_s;       /* 60: a peer silent for this long is lost */
 	int keepalive_s;          /* 15: silence after which the peer is asked for a sign of life */
 	const atomic_bool *stop;  /* while true, no call waits for the peer, as if time were up */
+	/*
+	 * Asked before up to want bytes of a file are put: how many may go now, 0: none yet, it
+	 * is asked again.  NULL: all.  May pause for some time below a second; kept like stop.
+	 */
+	size_t (*pace)(void *arg, size_t want);
+	void *pace_arg;
 };
 
 /*
