@@ -102,8 +102,11 @@ static void print_removals(const struct stg_plan *p, const struct stg_options *o
 static void print_plan(const struct stg_plan *p, const struct listing *l,
 		       const struct stg_options *o)
 {
-	double rate = o->bwlimit_bytes ? MIN((double)o->bwlimit_bytes, PLAN_BYTES_PER_S) :
-					 PLAN_BYTES_PER_S;
+	const struct stg_bwwindow *now = stg_bwwindow_at(o->bandwidth_windows,
+							 o->bandwidth_windows_n,
+							 clock_real_ns() / 1000000000);
+	uint64_t limit = now ? now->bytes_per_s : o->bwlimit_bytes;
+	double rate = limit ? MIN((double)limit, PLAN_BYTES_PER_S) : PLAN_BYTES_PER_S;
 	double seconds = (double)p->send_entries / PLAN_ENTRIES_PER_S +
 			 (double)p->send_bytes / rate;
 	char a[32], b[32], c[32];
@@ -321,6 +324,9 @@ static void print_status(const char *json, bool running)
 	       text_size(size_b, strtoull(member(json, "bytes_total", b, sizeof(b)), NULL, 10)));
 	if (running && *member(json, "eta_s", a, sizeof(a)))
 		printf("time left  %s\n", text_duration(size_a, strtod(a, NULL)));
+	if (running && *member(json, "bandwidth_limit_bytes_per_s", a, sizeof(a)))
+		printf("limit      %s/s%s%s\n", text_size(size_a, strtoull(a, NULL, 10)),
+		       *member(json, "bandwidth_window", b, sizeof(b)) ? ", window " : "", b);
 	printf("updated    %s\n",
 	       text_utc(size_b, strtoll(member(json, "updated_at", a, sizeof(a)), NULL, 10)));
 }

@@ -430,9 +430,13 @@ static int open_sync(struct stg_migration *m, struct err *e)
 	if (r == 0)
 		r = open_catalog(m, &source, &target, &id, e);
 	if (r == 0)
-		r = stg_ssh_new(m->opt, m->prefix, &m->ssh, e);
-	if (r == 0 && m->opt->bwlimit_bytes)
-		r = stg_bwlimit_new(m->opt->bwlimit_bytes, &m->bwlimit, e);
+		r = stg_bwlimit_new(&(struct stg_bwlimit_opts){
+			.bytes_per_s = m->opt->bwlimit_bytes,
+			.windows = m->opt->bandwidth_windows,
+			.windows_n = m->opt->bandwidth_windows_n,
+		}, &m->bwlimit, e);
+	if (r == 0)
+		r = stg_ssh_new(m->opt, m->prefix, m->bwlimit, &m->ssh, e);
 	if (r == 0)
 		r = stg_audit_open(m->state_fd, &(struct stg_audit_opts){ .run_id = m->run_id },
 				   &m->audit, e);

@@ -12,7 +12,7 @@
 #include "stager/options.h"
 
 #define STG_OPTION_ROWS \
-	54 /* option_table.c does not compile with another number of rows */
+	55 /* option_table.c does not compile with another number of rows */
 
 enum type {
 	TYPE_COMMAND = CFG_OWN, /* const char *, empty means none */
@@ -23,6 +23,7 @@ enum type {
 	TYPE_FILTER,            /* value is the enum stg_filter_kind */
 	TYPE_PER_DIR,           /* -F */
 	TYPE_PHASES,            /* config only: filter rules of single phases */
+	TYPE_WINDOWS,           /* config only: bandwidth by the time of day */
 	TYPE_HOST,              /* environment only */
 	TYPE_USER,              /* environment only */
 	TYPE_RESULT_DIR,        /* environment only: a report beside this file */
@@ -53,6 +54,15 @@ struct stg_option_parse {
 
 extern const struct cfg_row stg_option_rows[STG_OPTION_ROWS];
 extern const char *const stg_option_groups[GROUPS];
+
+/* ---- option_windows.c ---- */
+
+/*
+ * The value v of the key row, in d, to bandwidth_windows.  -ERR_USAGE with the position and
+ * the key.
+ */
+int stg_option_windows(struct cfg_parse *c, const struct cfg_jsonc *d, const struct cfg_row *row,
+		       const struct cJSON *v, struct err *e) _must_check_;
 
 /* ---- option_value.c ---- */
 

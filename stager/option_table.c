@@ -183,6 +183,8 @@ const struct cfg_row stg_option_rows[] = {
 	  .help = "bytes per second over all sessions, like 20M or 800K; 0: no limit" },
 	{ .key = "bandwidth_limit_mb", .type = CFG_NUMBER, .min = 1, .max = 10240,
 	  .group = GROUP_TRANSFER, OWN_FIELD(limit_mb), .help = "the same in units of 1000000 bytes" },
+	{ .key = "bandwidth_windows", .type = TYPE_WINDOWS, .shape = CFG_TREE, .min = 1,
+	  .max = 10240, .group = GROUP_TRANSFER, .help = "hours of the day with a limit of their own" },
 	{ .name = "sessions", .key = "sessions", .arg = "N|auto", .type = CFG_NUMBER, .min = 1,
 	  .max = STG_SESSIONS_MAX, .words = sessions_words, .group = GROUP_TRANSFER,
 	  FIELD(sessions), .def = "auto", .help = "SSH sessions at a time" },

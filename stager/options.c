@@ -100,7 +100,8 @@ static int apply(struct cfg_parse *c, const struct cfg_row *row, enum cfg_level 
 			(enum stg_filter_kind)row->value, text, origin, e);
 	case TYPE_PER_DIR:
 		return apply_per_dir(p, row, level, text, origin, again, e);
-	case TYPE_PHASES: /* apply_phases() has done it */
+	case TYPE_PHASES: /* apply_tree() has done it */
+	case TYPE_WINDOWS:
 		return 0;
 	case TYPE_HOST:
 		return stg_target_host(text, &p->env_host, e);
@@ -198,6 +199,13 @@ static int apply_phases(struct cfg_parse *c, const struct cfg_jsonc *d, const st
 		}
 	}
 	return 0;
+}
+
+static int apply_tree(struct cfg_parse *c, const struct cfg_jsonc *d, const struct cfg_row *row,
+		      const cJSON *v, struct err *e)
+{
+	return row->type == TYPE_WINDOWS ? stg_option_windows(c, d, row, v, e) :
+					   apply_phases(c, d, row, v, e);
 }
 
 static int check_limits(struct cfg_parse *c, const struct cfg_jsonc *d, struct err *e)
@@ -399,7 +407,7 @@ static const struct cfg_program program = {
 	.command_group = GROUP_PHASE,
 	.begin = begin,
 	.apply = apply,
-	.apply_tree = apply_phases,
+	.apply_tree = apply_tree,
 	.check_config = check_limits,
 	.resolve = resolve,
 };
@@ -452,6 +460,7 @@ void stg_options_fini(struct stg_options *o)
 	strlist_fini(&o->args);
 	strlist_fini(&o->paths);
 	strlist_fini(&o->exclude_patterns);
+	free(o->bandwidth_windows);
 	stg_option_filters_fini(&o->filters);
 	for (size_t i = 0; i < STG_PHASE_KINDS; i++)
 		stg_option_filters_fini(&o->phase_filters[i]);

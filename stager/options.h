@@ -18,6 +18,7 @@
 #include "common/log.h"
 #include "common/strlist.h"
 #include "config/option.h"
+#include "stager/bwwindow.h"
 #include "stager/progress.h"
 #include "stager/report.h"
 #include "stager/target.h"
@@ -121,7 +122,9 @@ struct stg_options {
 	bool no_delete;
 	int max_delete; /* entries in a phase, or STG_MAX_DELETE_NONE */
 	bool mkpath;
-	uint64_t bwlimit_bytes; /* a second; 0: no limit */
+	uint64_t bwlimit_bytes; /* a second, outside of these windows; 0: no limit */
+	struct stg_bwwindow *bandwidth_windows; /* owned; no two overlap */
+	size_t bandwidth_windows_n;
 	unsigned sessions;      /* or STG_SESSIONS_AUTO */
 	int compress;           /* zstd level, or STG_COMPRESS_AUTO, STG_COMPRESS_OFF */
 	enum stg_resume_mode resume_mode;

@@ -11,6 +11,7 @@
 
 #include "common/io.h"
 #include "common/log.h"
+#include "common/text.h"
 #include "stager/filter.h"
 #include "stager/inuse.h"
 #include "stager/migration.h"
@@ -67,6 +68,29 @@ void stg_pass_stats(struct stg_phase *ph, struct stg_phase_stats *ret)
 
 static int tick_epoch(struct stg_phase *ph, struct err *e);
 
+/* Tell of the bandwidth limit when it changes, and in the beginning. */
+static void tell_limit(struct stg_phase *ph)
+{
+	char text[STG_BWWINDOW_TEXT_MAX], size[32];
+	struct stg_bwlimit_state now;
+	const char *window;
+
+	stg_bwlimit_get(ph->run.bwlimit, &now);
+	if (ph->limit_told && now.bytes_per_s == ph->limit.bytes_per_s &&
+	    now.window == ph->limit.window)
+		return;
+	window = now.window ? stg_bwwindow_text(text, now.window) : NULL;
+	if (ph->limit_told)
+		log_info("bandwidth limit: %s%s%s%s",
+			 now.bytes_per_s ? text_size(size, now.bytes_per_s) : "none",
+			 now.bytes_per_s ? "/s" : "", window ? ", window " : "",
+			 window ? window : "");
+	stg_report_add_bandwidth(ph->m->report, now.bytes_per_s, window);
+	stg_progress_limit(&ph->m->progress, now.bytes_per_s, window);
+	ph->limit = now;
+	ph->limit_told = true;
+}
+
 /* What has to happen now and then while a phase runs. */
 static int tick(struct stg_phase *ph, struct err *e)
 {
@@ -94,6 +118,7 @@ static int tick(struct stg_phase *ph, struct err *e)
 		r = tick_epoch(ph, e);
 	if (r < 0)
 		return r;
+	tell_limit(ph);
 	stg_pass_stats(ph, &stats);
 	stg_report_set_stats(ph->m->report, &stats, NULL, 0);
 	r = stg_report_tick(ph->m->report, e);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "stager/bwlimit.h"
 #include "stager/report.h"
 #include "stager/run.h"
 
@@ -33,6 +34,8 @@ struct stg_phase {
 	char left_text[128];           /* the warning of --max-delete */
 	uint64_t reconnects;           /* whose leftovers have been removed */
 	struct stg_filter *leftovers;  /* the filter for that; NULL: not needed yet */
+	bool limit_told;               /* limit has been reported */
+	struct stg_bwlimit_state limit; /* the bandwidth limit in force, as reported */
 	bool woken;                    /* the sessions know that they are admitted */
 };
 

@@ -125,6 +125,7 @@ struct peer {
 	atomic_bool connected;
 	struct stg_session_stats stats;
 	uint64_t wire_out_before, wire_in_before; /* of earlier connections */
+	uint64_t accepted, charged; /* by the link, to the limit: of this connection */
 };
 
 /* --- transmit.c --- */

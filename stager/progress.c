@@ -45,6 +45,8 @@ struct stg_printer {
 	bool unwritable; /* the reader went away: draw no more */
 	char phase[STG_PROGRESS_NAME_MAX];
 	char step[STG_PROGRESS_NAME_MAX];
+	uint64_t limit;  /* bytes a second, 0: none */
+	char window[16]; /* that sets it, empty: none */
 	bool in_phase;
 	uint64_t expect_entries, expect_bytes;
 	int64_t begin_ns, drawn_ns, status_ns;
@@ -409,6 +411,13 @@ static int put_snapshot(struct stg_progress *p, struct buf *out)
 		r = buf_printf(out, ",\"phase\":");
 	if (r == 0)
 		r = put_fields(p, out);
+	if (r == 0)
+		r = pr->limit ? buf_printf(out, ",\"bandwidth_limit_bytes_per_s\":%" PRIu64,
+					   pr->limit) :
+				buf_printf(out, ",\"bandwidth_limit_bytes_per_s\":null");
+	if (r == 0)
+		r = pr->window[0] ? buf_printf(out, ",\"bandwidth_window\":\"%s\"", pr->window) :
+				    buf_printf(out, ",\"bandwidth_window\":null");
 	text_utc(utc, now / SEC_NS);
 	return r ? r : buf_printf(out,
 			  ",\"errors\":%" PRIu64 ",\"in_phase\":%s,\"updated_at\":%" PRId64
@@ -614,6 +623,16 @@ void stg_progress_step(struct stg_progress *p, const char *step)
 	pthread_mutex_lock(&p->printer->lock);
 	snprintf(p->printer->step, sizeof(p->printer->step), "%s", step);
 	pthread_mutex_unlock(&p->printer->lock);
+}
+
+void stg_progress_limit(struct stg_progress *p, uint64_t bytes_per_s, const char *window)
+{
+	struct stg_printer *pr = p->printer;
+
+	pthread_mutex_lock(&pr->lock);
+	pr->limit = bytes_per_s;
+	snprintf(pr->window, sizeof(pr->window), "%s", window ? window : "");
+	pthread_mutex_unlock(&pr->lock);
 }
 
 void stg_progress_end(struct stg_progress *p, int exit_code)

@@ -100,6 +100,12 @@ void stg_progress_step(struct stg_progress *p, const char *step);
 /* The phase is over: the final line or object. */
 void stg_progress_end(struct stg_progress *p, int exit_code);
 
+/*
+ * The bandwidth limit in force (bytes a second, 0: none), and the window "HH:MM-HH:MM" that
+ * sets it (NULL: none does): for the status.
+ */
+void stg_progress_limit(struct stg_progress *p, uint64_t bytes_per_s, const char *window);
+
 /* Counts an error, and tells readers of JSON at once.  code as in struct err, either sign. */
 void stg_progress_error(struct stg_progress *p, struct bytes path, const char *operation,
 			int code, const char *message);

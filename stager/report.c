@@ -737,6 +737,7 @@ const char *stg_report_begin_phase(struct stg_report *r, const struct stg_phase_
 		add_phase_path(r, &o->paths[i]);
 	put_stats(r);
 	put_sessions(r, NULL, 0);
+	put(r, phase, "bandwidth", cJSON_CreateArray());
 	for (size_t i = 0; i < LIST_COUNT; i++) {
 		struct list *l = &r->lists[i];
 
@@ -765,6 +766,25 @@ void stg_report_set_stats(struct stg_report *r, const struct stg_phase_stats *s,
 		r->stats = *s;
 		put_stats(r);
 		put_sessions(r, sessions, sessions_n);
+	}
+	pthread_mutex_unlock(&r->lock);
+}
+
+void stg_report_add_bandwidth(struct stg_report *r, uint64_t bytes_per_s, const char *window)
+{
+	cJSON *o, *array;
+
+	pthread_mutex_lock(&r->lock);
+	array = r->phase ? get(r->phase, "bandwidth") : NULL;
+	if (array) {
+		o = cJSON_CreateObject();
+		put_time(r, o, "since", now_s(r));
+		put(r, o, "limit_bytes_per_s", bytes_per_s ? cJSON_CreateNumber((double)bytes_per_s) :
+							     cJSON_CreateNull());
+		put(r, o, "window", window ? cJSON_CreateString(window) : cJSON_CreateNull());
+		append(r, array, o);
+		if (cJSON_GetArraySize(array) > STG_REPORT_LIMITS_MAX)
+			cJSON_DeleteItemFromArray(array, 0);
 	}
 	pthread_mutex_unlock(&r->lock);
 }

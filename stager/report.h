@@ -30,6 +30,7 @@
 #define STG_REPORT_OLD_LIST_MAX 100     /* the same, kept of a phase of an earlier run */
 #define STG_REPORT_PHASES_MAX 500       /* beyond, the oldest incremental ones go */
 #define STG_REPORT_HOOKS_MAX 1000       /* beyond, the oldest go */
+#define STG_REPORT_LIMITS_MAX 1000      /* changes of a phase's bandwidth limit; the same */
 #define STG_REPORT_TAIL_MAX 4096        /* bytes kept of what a step printed: the last ones */
 #define STG_REPORT_NAME_MAX 64          /* a phase name with its NUL */
 
@@ -186,6 +187,11 @@ const char *stg_report_begin_phase(struct stg_report *r, const struct stg_phase_
 /* These are about the open phase, and do nothing when there is none. */
 void stg_report_set_stats(struct stg_report *r, const struct stg_phase_stats *s,
 			  const struct stg_session_stats *sessions, size_t sessions_n);
+/*
+ * From now on this bandwidth limit is in force (bytes a second, 0: none), because of the
+ * window "HH:MM-HH:MM" (NULL: of none).
+ */
+void stg_report_add_bandwidth(struct stg_report *r, uint64_t bytes_per_s, const char *window);
 void stg_report_set_delete_mode(struct stg_report *r, enum stg_delete_mode mode);
 
 /*

@@ -161,6 +161,40 @@ static void put_phases(struct page *p, const cJSON *phases)
 	}
 }
 
+/* Which limit was in force when; nothing at all where there never was one. */
+static void put_limits(struct page *p, const cJSON *phases)
+{
+	const cJSON *i, *l;
+	bool titled = false;
+	char size[32];
+
+	cJSON_ArrayForEach(i, phases) {
+		const cJSON *limits = get(i, "bandwidth");
+
+		if (cJSON_GetArraySize(limits) == 1 &&
+		    !count(cJSON_GetArrayItem(limits, 0), "limit_bytes_per_s"))
+			continue;
+		cJSON_ArrayForEach(l, limits) {
+			uint64_t bytes = count(l, "limit_bytes_per_s");
+
+			if (!titled)
+				put(p, "\nBandwidth limits\n");
+			titled = true;
+			put(p, "  ");
+			put_clean(p, str(i, "phase"));
+			put(p, " from ");
+			put_clean(p, str(l, "since_utc"));
+			put(p, ": %s%s", bytes ? text_size(size, bytes) : "none", bytes ? "/s" : "");
+			if (cJSON_IsString(get(l, "window"))) {
+				put(p, " (window ");
+				put_clean(p, str(l, "window"));
+				put(p, ")");
+			}
+			put(p, "\n");
+		}
+	}
+}
+
 /* Several lines of output, each set in and cleaned. */
 static void put_output(struct page *p, const char *s)
 {
@@ -281,6 +315,7 @@ int stg_report_render_text(int dirfd, const char *name, struct buf *out, struct 
 	}
 	put_header(&p, root);
 	put_phases(&p, get(root, "phases"));
+	put_limits(&p, get(root, "phases"));
 	put_steps(&p, root);
 	put_list(&p, "Errors", root, "errors", "errors_total");
 	put_list(&p, "Files that kept changing", root, "live_files", "live_files_total");

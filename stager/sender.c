@@ -296,6 +296,18 @@ static int read_link(struct peer *p, struct err *e)
 	return n < 0 ? (int)n : 1;
 }
 
+/*
+ * The limit is about what goes to the network.  What the link has accepted counts at once,
+ * what SSH makes more of it when it is sent.  taken: what the limit has counted for it.
+ */
+static void charge(struct peer *p, size_t taken)
+{
+	uint64_t now = MAX(p->accepted, p->link->bytes_written);
+
+	stg_bwlimit_settle(p->run->bwlimit, taken, now - p->charged);
+	p->charged = now;
+}
+
 static int write_link(struct peer *p, struct err *e)
 {
 	int done = 0;
@@ -308,7 +320,8 @@ static int write_link(struct peer *p, struct err *e)
 		if (!b.n)
 			break;
 		n = p->link->ops->write(p->link, b.p, b.n);
-		stg_bwlimit_return(p->run->bwlimit, b.n - (size_t)MAX(n, (ssize_t)0));
+		p->accepted += (uint64_t)MAX(n, (ssize_t)0);
+		charge(p, b.n);
 		if (n == -EAGAIN)
 			break;
 		if (n < 0) {
@@ -474,6 +487,8 @@ static int open_connection(struct peer *p, struct err *e)
 
 	if (r < 0)
 		return r;
+	/* Logging in is not held back: it is little, and has time limits of its own. */
+	p->accepted = p->charged = p->link->bytes_written;
 	p->magic = p->hello = p->ready = false;
 	p->synced = 0;
 	atomic_store(&p->durable, 0);

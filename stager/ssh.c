@@ -7,10 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/io.h"
 #include "common/log.h"
 #include "common/secret.h"
+#include "stager/bwlimit.h"
 #include "stager/options.h"
 #include "transport/install.h"
 #include "transport/link.h"
@@ -23,6 +25,7 @@ struct stg_ssh {
 	struct secret *password;
 	char *receiver; /* the program that is sent */
 	pthread_mutex_t installing; /* only one session at a time looks after the receiver */
+	struct stg_bwlimit *bwlimit; /* holds for the receiver's upload, too; NULL: none */
 	struct buf command;         /* starts it, after checking it itself; empty: not known */
 };
 
@@ -107,6 +110,16 @@ static const struct tp_link_ops ssh_ops = {
 	.close = ssh_close,
 };
 
+static size_t pace(void *arg, size_t want)
+{
+	size_t n = stg_bwlimit_take(arg, want);
+
+	if (!n)
+		nanosleep(&(struct timespec){
+			.tv_nsec = stg_bwlimit_pause_ms(arg, want) * 1000000L }, NULL);
+	return n;
+}
+
 static int open_session(struct stg_ssh *s, const atomic_bool *stop, struct tp_session **ret,
 			struct err *e)
 {
@@ -125,6 +138,8 @@ static int open_session(struct stg_ssh *s, const atomic_bool *stop, struct tp_se
 		.connect_timeout_s = (int)o->connect_timeout_s,
 		.idle_timeout_s = (int)o->timeout_s,
 		.stop = stop,
+		.pace = s->bwlimit ? pace : NULL,
+		.pace_arg = s->bwlimit,
 	};
 
 	return tp_session_open(&so, ret, e);
@@ -198,8 +213,8 @@ static int ssh_connect(struct stg_connector *self, bool again, struct tp_link **
 	return 0;
 }
 
-int stg_ssh_new(const struct stg_options *opt, const char *prefix, struct stg_ssh **ret,
-		struct err *e)
+int stg_ssh_new(const struct stg_options *opt, const char *prefix, struct stg_bwlimit *bwlimit,
+		struct stg_ssh **ret, struct err *e)
 {
 	struct stg_ssh *s = calloc(1, sizeof(*s));
 	int r = 0;
@@ -210,6 +225,7 @@ int stg_ssh_new(const struct stg_options *opt, const char *prefix, struct stg_ss
 	}
 	s->connector.connect = ssh_connect;
 	s->opt = opt;
+	s->bwlimit = bwlimit;
 	pthread_mutex_init(&s->installing, NULL);
 	if (opt->password_file)
 		r = secret_from_file(AT_FDCWD, opt->password_file, &s->password, e);

@@ -9,13 +9,17 @@
 #include "common/error.h"
 #include "stager/run.h"
 
+struct stg_bwlimit;
 struct stg_hook_result;
 struct stg_options;
 struct stg_ssh;
 
-/* prefix: where the programs are installed (the parent of bin/).  Both are borrowed. */
-int stg_ssh_new(const struct stg_options *opt, const char *prefix, struct stg_ssh **ret,
-		struct err *e) _must_check_;
+/*
+ * prefix: where the programs are installed (the parent of bin/).  bwlimit holds for the
+ * upload of the receiver; NULL: none.  All are borrowed.
+ */
+int stg_ssh_new(const struct stg_options *opt, const char *prefix, struct stg_bwlimit *bwlimit,
+		struct stg_ssh **ret, struct err *e) _must_check_;
 void stg_ssh_free(struct stg_ssh *s); /* NULL is fine */
 
 /* For struct stg_run; borrowed. */

@@ -274,6 +274,23 @@ static void mistakes_in_the_config_are_named_with_their_position(void **state)
 		{ "{\"bwlimit\": 20}", "bwlimit: expected a string, found a number" },
 		{ "{\"bandwidth_limit_mb\": 10241}", "allowed is 1 to 10240" },
 		{ "{\"bwlimit\": \"1M\",\n\"bandwidth_limit_mb\": 1}", "line 2, column 23: bwlimit and bandwidth_limit_mb are both given" },
+		{ "{\"bandwidth_windows\": {}}", "column 23: bandwidth_windows: expected an array" },
+		{ "{\"bandwidth_windows\": [5]}", "column 24: bandwidth_windows: expected an object" },
+		{ "{\"bandwidth_windows\": [{}]}", "the window has no start" },
+		{ "{\"bandwidth_windows\": [{\"start\": \"09:00\", \"limit_mb\": 2}]}", "the window has no end" },
+		{ "{\"bandwidth_windows\": [\n{\"start\": \"9:00\"}]}",
+		  "line 2, column 11: bandwidth_windows: start: '9:00' is no time of day" },
+		{ "{\"bandwidth_windows\": [{\"start\": 9}]}", "start: expected a string" },
+		{ "{\"bandwidth_windows\": [{\"strat\": \"09:00\"}]}", "unknown key of a window 'strat', did you mean 'start'?" },
+		{ "{\"bandwidth_windows\": [{\"limit_mb\": 0}]}", "limit_mb: expected a whole number from 1 to 10240" },
+		{ "{\"bandwidth_windows\": [{\"limit_mb\": 10241}]}", "limit_mb: expected" },
+		{ "{\"bandwidth_windows\": [{\"limit_mb\": 1.5}]}", "limit_mb: expected" },
+		{ "{\"bandwidth_windows\": [{\"limit_mb\": \"1\"}]}", "limit_mb: expected" },
+		{ "{\"bandwidth_windows\": [{\"start\": \"09:00\", \"end\": \"09:00\", \"limit_mb\": 1}]}",
+		  "start and end are the same" },
+		{ "{\"bandwidth_windows\": [{\"start\": \"22:00\", \"end\": \"06:00\", \"limit_mb\": 1},\n"
+		  "{\"start\": \"05:59\", \"end\": \"07:00\", \"limit_mb\": 2}]}",
+		  "line 2, column 1: bandwidth_windows: the window 05:59-07:00 overlaps with 22:00-06:00" },
 		{ "{\"exclude\": [\"a\", 5]}", "column 19: exclude: expected a string or an array" },
 		{ "{\"exclude\": {}}", "found an object" },
 		{ "{\"source\": [\"/\"]}", "source: expected a string, found an array" },
@@ -510,6 +527,31 @@ static void both_bandwidth_keys_work_and_the_option_wins(void **state)
 	assert_int_equal(f->o.bwlimit_bytes, 0);
 }
 
+static void windows_are_kept_in_their_order(void **state)
+{
+	_cleanup_(buf_fini) struct buf many = BUF_INIT;
+	struct fixture *f = *state;
+
+	GOOD(f, "{\"bandwidth_windows\": []}", NULL, NULL);
+	assert_int_equal(f->o.bandwidth_windows_n, 0);
+	GOOD(f, "{\"bandwidth_windows\": [{\"start\": \"22:00\", \"end\": \"06:30\", \"limit_mb\": 10240},"
+	     "{\"limit_mb\": 20, \"end\": \"18:00\", \"start\": \"09:00\"}]}", NULL,
+	     ARGS("--bwlimit", "5M"));
+	assert_int_equal(f->o.bwlimit_bytes, 5 << 20);
+	assert_int_equal(f->o.bandwidth_windows_n, 2);
+	assert_int_equal(f->o.bandwidth_windows[0].start_min, 22 * 60);
+	assert_int_equal(f->o.bandwidth_windows[0].end_min, 6 * 60 + 30);
+	assert_int_equal(f->o.bandwidth_windows[0].bytes_per_s, 10240000000);
+	assert_int_equal(f->o.bandwidth_windows[1].bytes_per_s, 20000000);
+
+	for (int i = 0; i <= STG_BWWINDOWS_MAX; i++)
+		assert_int_equal(buf_printf(&many, "%s{\"start\": \"%02d:%02d\", \"end\": \"%02d:%02d\","
+					    "\"limit_mb\": 1}", i ? "," : "{\"bandwidth_windows\": [",
+					    i / 60, i % 60, (i + 1) / 60, (i + 1) % 60), 0);
+	assert_int_equal(buf_printf(&many, "]}"), 0);
+	expect_error(f, run(f, buf_cstr(&many), NULL, NULL), "65 windows are too many");
+}
+
 static void a_relative_source_becomes_absolute(void **state)
 {
 	_cleanup_free_ char *cwd = getcwd(NULL, 0);
@@ -739,6 +781,7 @@ int main(void)
 		cmocka_unit_test(the_standard_list_is_decided_by_the_highest_level),
 		cmocka_unit_test(only_the_strongest_password_source_stays),
 		cmocka_unit_test(both_bandwidth_keys_work_and_the_option_wins),
+		cmocka_unit_test(windows_are_kept_in_their_order),
 		cmocka_unit_test(a_relative_source_becomes_absolute),
 		cmocka_unit_test(paths_are_normalised),
 		cmocka_unit_test(help_and_version_need_neither_command_nor_config),
