@@ -1,0 +1,272 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# tests/run: release build only
+#
+# .deb and .rpm: what they hold, and that install, upgrade, remove and purge behave, in roots
+# made for it.  They are built here, for /usr, whatever build is under test.  Tests of one
+# root go on where the one before stopped.
+
+load lib
+
+NEXT=99.0.0-1 # a later version, with other configuration files
+
+setup_file() {
+	export BUILD=$BATS_TEST_DIRNAME/../../build/packages WHY_NOT='' NO_ROOT='' tool
+	[ "$(id -u)" -eq 0 ] || WHY_NOT="needs root"
+	for tool in debootstrap dpkg-shlibdeps lintian rpmbuild rpmlint systemd-analyze; do
+		command -v $tool >/dev/null || WHY_NOT="no $tool here"
+	done
+	[ -z "$WHY_NOT" ] || return 0
+	export P
+	P=$(mktemp -d "${STAGER_TEST_DIR:-/var/tmp}/stager-packages.XXXXXX")
+	make_packages
+	make_root
+}
+
+teardown_file() { [ -z "${P:-}" ] || rm -rf --one-file-system "$P"; }
+
+setup() {
+	[ -z "$WHY_NOT" ] || skip "$WHY_NOT"
+	it_setup
+	OUT=$BUILD/out
+	deb=$(echo "$OUT"/*.deb) rpm=$(echo "$OUT"/*.rpm)
+	next_deb=$(echo "$P"/next/*.deb) next_rpm=$(echo "$P"/next/*.rpm)
+}
+
+# The packages, and those of a later version.
+make_packages() {
+	"$BATS_TEST_DIRNAME/../../packaging/make-packages" all >"$P/make.log" 2>&1 3>&- ||
+		echo failed >>"$P/make.log"
+	cat >"$P/next.cmake" <<-'END'
+	file(GLOB files ${CPACK_TEMPORARY_INSTALL_DIRECTORY}/etc/stager/*.json)
+	foreach(file ${files})
+	  file(APPEND ${file} "// of a later version\n")
+	endforeach()
+	END
+	local kind stage
+
+	stage=$(cd "$BATS_TEST_DIRNAME/../../packaging" && pwd)/stage-documents.cmake
+	for kind in DEB RPM; do
+		(cd "$BUILD" && umask 022 && cpack -G $kind -R ${NEXT%-*} -B "$P/next" \
+			-D "CPACK_PRE_BUILD_SCRIPTS=$stage;$P/next.cmake") >"$P/next.log" 2>&1 3>&-
+	done
+}
+
+# $P/base: the smallest Debian there is, and what the .deb depends on.
+make_root() {
+	local mirror codename http_proxy='' depends
+
+	read -r mirror codename < <(apt-get indextargets "Created-By: Packages" \
+		--format '$(REPO_URI) $(CODENAME) $(ORIGIN) $(COMPONENT)' |
+		sed -nE 's/^(\S+ [a-z]+) (Debian|Ubuntu) main$/\1/p' | head -n 1)
+	mirror=${mirror%/}
+	eval "$(apt-config shell http_proxy Acquire::http::Proxy)"
+	export http_proxy
+	if ! wget -q -O /dev/null --timeout=20 --tries=2 "$mirror/dists/$codename/InRelease"; then
+		NO_ROOT="no mirror to make a root from (${mirror:-no apt sources})"
+		return 0
+	fi
+	debootstrap --variant=minbase "$codename" "$P/base" "$mirror" >"$P/base.log" 2>&1 3>&-
+	cat /etc/resolv.conf >"$P/base/etc/resolv.conf"
+	[ -z "$http_proxy" ] ||
+		echo "Acquire::http::Proxy \"$http_proxy\";" >"$P/base/etc/apt/apt.conf.d/90proxy"
+	depends=$(dpkg-deb -f "$BUILD"/out/*.deb Depends)
+	in_root base apt-get -q update >>"$P/base.log" 2>&1 3>&-
+	in_root base apt-get satisfy -q -y --no-install-recommends "$depends" >>"$P/base.log" 2>&1 3>&-
+}
+
+# in_root NAME COMMAND...: as in a container, with a /proc.
+in_root() {
+	local root=$P/$1
+	shift
+	DEBIAN_FRONTEND=noninteractive LC_ALL=C unshare --mount --pid --fork --kill-child \
+		--mount-proc="$root/proc" chroot "$root" "$@"
+}
+
+# new_root NAME: a copy of the base, or the one that an earlier test has begun with.
+new_root() {
+	[ -z "$NO_ROOT" ] || skip "$NO_ROOT"
+	[ -d "$P/$1" ] || cp -a "$P/base" "$P/$1"
+	[ -s "$P/$1.before" ] || listing "$P/$1" >"$P/$1.before"
+}
+
+# Everything but package managers' own notes; content too, where administrators look.
+# Accounts stay when a package goes.
+listing() {
+	(
+		cd "$1"
+		find . -xdev \( -path ./proc -o -path ./var/cache -o -path ./var/lib/apt -o -path ./var/log \
+			-o -path ./var/lib/dpkg -o -path ./var/lib/rpm -o -path ./tmp \) -prune \
+			-o -printf '%y %m %U:%G %p %l\n'
+		find etc -type f ! -name 'passwd*' ! -name 'group*' ! -name 'shadow*' ! -name 'gshadow*' \
+			! -name ld.so.cache -exec sha256sum {} +
+	) | grep -vE ' \./etc/\.?(passwd|group|shadow|gshadow|pwd)[-.a-z]* ' | sort
+}
+
+# left NAME: what was not there before.
+left() { listing "$P/$1" | comm -3 "$P/$1.before" - ; }
+
+put() { cp "$1" "$P/$2/root/"; }
+
+# files of a package, without directories and what only this kind of package has.
+deb_files() {
+	dpkg-deb --fsys-tarfile "$1" | tar t | sed -n 's,^\.\(/.*[^/]\)$,\1,p' |
+		grep -vE '^/usr/share/(doc/stager/(copyright|changelog)|lintian/)' | sort
+}
+rpm_files() {
+	rpm -qp --qf '[%{FILEMODES:perms} %{FILENAMES}\n]' "$1" | sed -n 's/^[^d][^ ]* //p' |
+		grep -v '^/usr/share/licenses/' | sort
+}
+
+# syncs NAME: the program of that root moves a tree over SSH.
+syncs() {
+	local root=$P/$1
+
+	# The state directory is for one target.
+	DST=$P/target.$1
+	small_tree "$root/srv/data"
+	cp "$SSHD_KEY" "$SSHD_KNOWN_HOSTS" "$root/root/"
+	exits 0 in_root "$1" stager full --source /srv/data --target "root@127.0.0.1:$DST" \
+		--port "$SSHD_PORT" --identity /root/client --known-hosts /root/known_hosts \
+		--progress none
+	assert_same "$root/srv/data" "$DST"
+	rm -rf "$root/srv/data" "$root/root/client" "$root/root/known_hosts"
+}
+
+# installed NAME: what both kinds of packages make of a root.
+installed() {
+	local root=$P/$1
+
+	exits 0 in_root "$1" stager --version
+	says "stager $(sed -nE 's/^project\(stager VERSION ([0-9.]+) .*/\1/p' "$BUILD/../../CMakeLists.txt")"
+	[ "$(in_root "$1" stat -c '%U:%G %a' /var/lib/stager)" = "stager:stager 700" ]
+	[ "$(in_root "$1" getent passwd stager | cut -d: -f6,7)" = /var/lib/stager:/usr/sbin/nologin ]
+	[ "$(in_root "$1" stat -c '%U:%G %a' /etc/stager/stager.json)" = "root:root 644" ]
+	# It needs to be configured before anybody may start it.
+	[ -z "$(find "$root/etc/systemd" -name 'stager*')" ]
+	syncs "$1"
+}
+
+@test "packages: lintian and rpmlint find no error" {
+	cat "$P/make.log"
+	lacks failed <"$P/make.log"
+	lacks "was not linted" <"$P/make.log"
+	lacks "E: " <"$P/make.log"
+	grep -q '; 0 errors, ' "$P/make.log"
+}
+
+@test "packages: both kinds hold the same files" {
+	diff <(deb_files "$deb") <(rpm_files "$rpm")
+	deb_files "$deb" >"$W/files"
+	for f in /usr/bin/stager /usr/libexec/stager/stager-receive /etc/stager/stager.json \
+		/usr/share/stager/excludes/default.list /usr/share/man/man1/stager.1.gz \
+		/usr/share/stager/schema/rsync_execution.schema.json /usr/lib/sysusers.d/stager.conf \
+		/usr/share/bash-completion/completions/stager /usr/lib/tmpfiles.d/stager.conf; do
+		grep -qxF "$f" "$W/files" || fail "$f is missing" "$(cat "$W/files")"
+	done
+	diff <(grep '^/etc/' "$W/files") <(dpkg-deb -I "$deb" conffiles | sort)
+	diff <(grep '^/etc/' "$W/files") \
+		<(rpm -qp --qf '[%{FILEFLAGS:fflags} %{FILENAMES}\n]' "$rpm" | sed -n 's/^cn //p' | sort)
+}
+
+@test "packages: the same source makes the same packages, bit for bit, wherever it lies" {
+	local kind
+
+	mkdir -p "$W/elsewhere"
+	(cd "$TESTS/.." && tar c --exclude=./build --exclude=./.git .) | tar x -C "$W/elsewhere"
+	"$W/elsewhere/packaging/make-packages" all 3>&-
+	for kind in "$deb" "$rpm"; do
+		cmp "$kind" "$W/elsewhere/build/packages/out/$(basename "$kind")"
+	done
+}
+
+@test "packages: a .deb is installed and works" {
+	new_root deb
+	put "$deb" deb
+	exits 0 in_root deb apt-get install -q -y --no-install-recommends "/root/$(basename "$deb")"
+	says "0 upgraded, 1 newly installed"
+	installed deb
+}
+
+@test "packages: an upgrade of the .deb keeps edited configuration and the state" {
+	new_root deb
+	echo '// mine' >>"$P/deb/etc/stager/stager.json"
+	echo key >"$P/deb/etc/stager/key"
+	touch "$P/deb/var/lib/stager/kept"
+	put "$next_deb" deb
+	exits 0 in_root deb apt-get install -q -y -o Dpkg::Options::=--force-confold \
+		"/root/$(basename "$next_deb")"
+	[ "$(in_root deb dpkg-query -W -f '${Version}' stager)" = $NEXT ]
+	[ "$(tail -n 1 "$P/deb/etc/stager/stager.json")" = '// mine' ]
+	assert_exists "$P/deb/etc/stager/stager.json.dpkg-dist"
+	assert_exists "$P/deb/var/lib/stager/kept"
+	syncs deb
+}
+
+@test "packages: removing the .deb keeps configuration and state, purging leaves keys alone" {
+	new_root deb
+	exits 0 in_root deb dpkg --remove stager
+	assert_gone "$P/deb/usr/bin/stager"
+	assert_exists "$P/deb/etc/stager/stager.json"
+	assert_exists "$P/deb/var/lib/stager/kept"
+	exits 0 in_root deb dpkg --purge stager
+	rm "$P/deb/root/"*.deb
+	left deb >"$W/left"
+	assert_exists "$P/deb/etc/stager/key"
+	[ "$(sed -nE 's/^\t[a-z] [0-7]+ [0-9:]+ (\S+) .*/\1/p' "$W/left")" = $'./etc/stager\n./etc/stager/key' ] ||
+		fail "is left, or is missing:" "$(cat "$W/left")"
+	[ "$(wc -l <"$W/left")" -eq 3 ] || fail "is left, or is missing:" "$(cat "$W/left")"
+}
+
+# rpm_in NAME ARGUMENT...: rpm of the host at work on that root.
+rpm_in() {
+	local root=$P/$1
+	shift
+	unshare --mount --pid --fork --kill-child --mount-proc="$root/proc" \
+		rpm --root "$root" --define '_dbpath /var/lib/rpm' "$@"
+}
+
+@test "packages: an .rpm is installed, verified and works" {
+	new_root rpm
+	mkdir -p "$P/rpm/var/lib/rpm"
+	# Debian's libraries are not in the database of rpm.
+	exits 0 rpm_in rpm -i --nodeps "$rpm"
+	exits 0 rpm_in rpm -V --nodeps stager
+	[ -z "$output" ]
+	installed rpm
+}
+
+@test "packages: an upgrade of the .rpm keeps edited configuration and the state" {
+	new_root rpm
+	echo '// mine' >>"$P/rpm/etc/stager/stager.json"
+	touch "$P/rpm/var/lib/stager/kept"
+	exits 0 rpm_in rpm -U --nodeps "$next_rpm"
+	[ "$(rpm_in rpm -q stager --qf '%{VERSION}-%{RELEASE}')" = $NEXT ]
+	[ "$(tail -n 1 "$P/rpm/etc/stager/stager.json")" = '// mine' ]
+	assert_exists "$P/rpm/etc/stager/stager.json.rpmnew"
+	assert_exists "$P/rpm/var/lib/stager/kept"
+	exits 1 rpm_in rpm -V --nodeps stager
+	[ "$(grep -c . <<<"$output")" -eq 1 ]
+	says "c /etc/stager/stager.json"
+	syncs rpm
+}
+
+@test "packages: erasing the .rpm leaves edited configuration and the state" {
+	new_root rpm
+	exits 0 rpm_in rpm -e stager
+	rm -r "$P/rpm/var/lib/stager"
+	rm "$P/rpm/etc/stager/stager.json.rpmsave" "$P/rpm/etc/stager/stager.json.rpmnew"
+	rmdir "$P/rpm/etc/stager"
+	# /usr/share/licenses belongs to a package that is not in this root.
+	left rpm | grep -v ' \./usr/share/licenses $' >"$W/left" || true
+	[ ! -s "$W/left" ] || fail "is left, or is missing:" "$(cat "$W/left")"
+}
+
+@test "packages: the service is confined" {
+	local unit=$W/stager-agent.service
+
+	sed 's,@STAGER_AGENT@,/bin/true,' "$TESTS/../packaging/systemd/stager-agent.service.in" >"$unit"
+	exits 0 systemd-analyze verify --man=no "$unit"
+	[ -z "$output" ] || fail "$output"
+	exits 0 systemd-analyze security --offline=true --threshold=30 --no-pager "$unit"
+}
