@@ -100,19 +100,54 @@ void sha256_end(struct sha256 *s, uint8_t ret[SHA256_BYTES])
 		be32_put(ret + 4 * i, s->h[i]);
 }
 
-const char *sha256_hex(char out[SHA256_HEX_SIZE], struct bytes b)
+const char *sha256_digits(char *out, const uint8_t *p, size_t n)
 {
 	static const char digits[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < n; i++) {
+		out[2 * i] = digits[p[i] >> 4];
+		out[2 * i + 1] = digits[p[i] & 15];
+	}
+	out[2 * n] = '\0';
+	return out;
+}
+
+const char *sha256_hex(char out[SHA256_HEX_SIZE], struct bytes b)
+{
 	uint8_t sum[SHA256_BYTES];
 	struct sha256 s;
 
 	sha256_init(&s);
 	sha256_add(&s, b.p, b.n);
 	sha256_end(&s, sum);
-	for (size_t i = 0; i < sizeof(sum); i++) {
-		out[2 * i] = digits[sum[i] >> 4];
-		out[2 * i + 1] = digits[sum[i] & 15];
+	return sha256_digits(out, sum, sizeof(sum));
+}
+
+void sha256_hmac(struct bytes key, struct bytes message, uint8_t ret[SHA256_BYTES])
+{
+	uint8_t pad[64] = { 0 }, inner[SHA256_BYTES];
+	struct sha256 s;
+
+	if (key.n > sizeof(pad)) {
+		sha256_init(&s);
+		sha256_add(&s, key.p, key.n);
+		sha256_end(&s, pad);
+	} else if (key.n) {
+		memcpy(pad, key.p, key.n);
 	}
-	out[2 * sizeof(sum)] = '\0';
-	return out;
+	for (size_t i = 0; i < sizeof(pad); i++)
+		pad[i] ^= 0x36;
+	sha256_init(&s);
+	sha256_add(&s, pad, sizeof(pad));
+	sha256_add(&s, message.p, message.n);
+	sha256_end(&s, inner);
+	for (size_t i = 0; i < sizeof(pad); i++)
+		pad[i] ^= 0x36 ^ 0x5c;
+	sha256_init(&s);
+	sha256_add(&s, pad, sizeof(pad));
+	sha256_add(&s, inner, sizeof(inner));
+	sha256_end(&s, ret);
+	explicit_bzero(pad, sizeof(pad));
+	explicit_bzero(inner, sizeof(inner));
+	explicit_bzero(&s, sizeof(s));
 }

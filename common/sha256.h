@@ -23,3 +23,9 @@ void sha256_end(struct sha256 *s, uint8_t ret[SHA256_BYTES]); /* s must be init'
 
 /* The digest of b as 64 lower-case hex digits.  Returns out. */
 const char *sha256_hex(char out[SHA256_HEX_SIZE], struct bytes b);
+
+/* HMAC with SHA-256 (RFC 2104); what was derived from the key is wiped from the stack. */
+void sha256_hmac(struct bytes key, struct bytes message, uint8_t ret[SHA256_BYTES]);
+
+/* n bytes as lower-case hex digits with a NUL: out holds 2 * n + 1.  Returns out. */
+const char *sha256_digits(char *out, const uint8_t *p, size_t n);
