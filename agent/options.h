@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * agent/options.h - everything an operator can tell stager-agent: command line, environment,
+ * config file.  One table in options.c describes every option; config/option.h says how the
+ * levels go together.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "agent/cloud.h"
+#include "common/buf.h"
+#include "common/error.h"
+#include "common/log.h"
+#include "common/strlist.h"
+#include "config/option.h"
+
+#define AGT_CONFIG_DEFAULT "/etc/stager/stager-agent.json"
+#define AGT_STATE_DIR_DEFAULT "/var/lib/stager"
+#define AGT_OUT_NAME "out"
+#define AGT_REGION_DEFAULT "la-south-2" /* of the target */
+
+struct agt_command;
+
+/* How to reach the services, and as whom.  Keys below "control_plane" in the config file. */
+struct agt_control_options {
+	const char *ak;         /* ak, HC_AK */
+	const char *sk_file;    /* sk_file */
+	const char *sk_env;     /* HC_SK: a secret, borrowed from envp */
+	const char *token_file; /* security_token_file */
+	const char *token_env;  /* HC_SECURITY_TOKEN: a secret, borrowed from envp */
+	const char *credentials_dir; /* CREDENTIALS_DIRECTORY, borrowed from envp */
+
+	const char *region; /* of the target: region, TARGET_REGION */
+	const char *project_id;
+	const char *domain_id;
+	const char *endpoint[AGT_SERVICES]; /* endpoints.sms, SMS_ENDPOINT, ...; NULL: default */
+
+	const char *proxy; /* proxy.url */
+	const char *proxy_user;
+	const char *proxy_password_file;
+	const char *ca_file;
+	unsigned connect_timeout_ms;
+	unsigned timeout_ms;
+	unsigned retries; /* after the first attempt; 0: none */
+};
+
+/* Strings are owned by this struct unless said otherwise; NULL means "not given". */
+struct agt_options {
+	enum cfg_action action;
+	const struct agt_command *command; /* a row of the caller's table */
+	struct strlist args;
+	struct buf text;
+
+	const char *config;    /* the file that was read; NULL: none */
+	const char *state_dir;
+	const char *out_dir;   /* --out, else the folder of RESULT_PATH, else state_dir/out */
+	enum log_level log_level;
+	const char *log_file;
+	unsigned poll_interval_ms;
+
+	struct agt_control_options control;
+
+	struct strlist owned; /* what the const char * fields point to */
+};
+
+/*
+ * Fill *ret from argv (argv[0] is the program), envp and the config file.  argv need not stay;
+ * envp must, for the secrets in it.  commands must outlive *ret.  -ERR_USAGE with a text that
+ * names option, variable or key.  *ret is the caller's to fini, on success only.
+ */
+int agt_options_parse(int argc, char **argv, char **envp, const struct agt_command *commands,
+		      struct agt_options *ret, struct err *e) _must_check_;
+void agt_options_fini(struct agt_options *o); /* NULL is fine */
