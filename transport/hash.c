@@ -167,6 +167,11 @@ void tp_hash_final(struct tp_hash *h, uint64_t size, struct tp_hash_value *ret)
 	memcpy(ret->b, value.digest, sizeof(ret->b));
 }
 
+uint64_t tp_hash64(const void *p, size_t n)
+{
+	return XXH3_64bits(p, n);
+}
+
 void tp_hash_content(struct tp_hash *h, const void *p, size_t n, struct tp_hash_value *ret)
 {
 	tp_hash_reset(h);

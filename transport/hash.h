@@ -39,6 +39,9 @@ void tp_hash_update(struct tp_hash *h, uint64_t off, const void *p, size_t n);
 /* The value for a file of size bytes. */
 void tp_hash_final(struct tp_hash *h, uint64_t size, struct tp_hash_value *ret);
 
+/* 64 bits of XXH3 of n bytes, for sums of blocks. */
+uint64_t tp_hash64(const void *p, size_t n);
+
 /* Hash of content that is in memory, from offset 0. */
 void tp_hash_content(struct tp_hash *h, const void *p, size_t n, struct tp_hash_value *ret);
 
