@@ -27,7 +27,8 @@ elseif(CPACK_GENERATOR STREQUAL "RPM")
   file(COPY ${source}/README.md DESTINATION ${root}/usr/share/doc/stager)
 endif()
 
-# The same source makes the same package, whenever it was checked out and built.
+# The same source makes the same package, whenever and with whatever umask it was checked out.
+execute_process(COMMAND chmod -R u=rwX,go=rX ${root} COMMAND_ERROR_IS_FATAL ANY)
 if(DEFINED ENV{SOURCE_DATE_EPOCH})
   execute_process(COMMAND find ${root} -exec touch -h -d @$ENV{SOURCE_DATE_EPOCH} {} +
     COMMAND_ERROR_IS_FATAL ANY)
