@@ -262,7 +262,85 @@ rpm_in() {
 	[ ! -s "$W/left" ] || fail "is left, or is missing:" "$(cat "$W/left")"
 }
 
-@test "packages: the service is confined" {
+# boot NAME: with systemd, in a container that shares the network; inside runs commands there.
+boot() {
+	systemd-nspawn -q -D "$P/$1" --boot --register=no --keep-unit --link-journal=no \
+		</dev/null >"$P/$1.console" 2>&1 3>&- &
+	NSPAWN=$!
+	wait_until 60 is_up || skip "no system boots in a container here: $(tail -n 1 "$P/$1.console")"
+}
+
+is_up() {
+	kill -0 "$NSPAWN" || return 1
+	LEADER=$(pgrep -P "$NSPAWN") && inside systemctl is-system-running 2>/dev/null | grep -qE 'running|degraded'
+}
+
+inside() { nsenter -t "$LEADER" --mount --pid --uts --ipc "$@" 3>&-; }
+
+# SIGTERM asks for an orderly end.
+halt() {
+	[ -n "${NSPAWN:-}" ] || return 0
+	kill "$NSPAWN" 2>/dev/null || true
+	wait "$NSPAWN" || true
+	NSPAWN=
+}
+
+teardown() {
+	halt
+	it_teardown
+}
+
+@test "packages: confined, the service reads everything and writes its own directories only" {
+	local root=$P/boot dir
+
+	need_tool systemd-nspawn
+	new_root boot
+	rpm_in boot -i --nodeps "$rpm"
+	# What a sandbox likes to hide, and secrets of others.
+	for dir in home root srv var/tmp usr/lib/modules/6.1; do
+		mkdir -p "$root/$dir"
+		echo "$dir" >"$root/$dir/file"
+		install -m 0 -o 12345 -g 54321 /dev/null "$root/$dir/closed"
+	done
+	cp "$SSHD_KEY" "$SSHD_KNOWN_HOSTS" "$root/root/"
+	# Left by a run of root's.
+	echo 1 >"$root/var/lib/stager/status.json"
+	cat >"$root/root/service" <<-END
+	for file in /usr/x /etc/x /root/x /tmp/x /srv/x /dev/shm/x; do
+		! touch \$file 2>/dev/null || echo "wrote \$file"
+	done
+	touch /run/stager/mine /var/lib/stager/status.json || echo "its own directories are closed"
+	! unshare --user true 2>/dev/null || echo "made a namespace"
+	! chown stager /var/lib/stager/status.json 2>/dev/null || echo "changed an owner"
+	! cat /dev/kmsg >/dev/null 2>&1 || echo "read the log of the kernel"
+	grep -E '^(NoNewPrivs|CapEff|CapBnd)' /proc/self/status
+	exec stager full --no-default-excludes --path etc --path home --path root --path srv \
+		--path var/tmp --path usr --target root@127.0.0.1:$DST --port $SSHD_PORT \
+		--identity /root/client --known-hosts /root/known_hosts --progress none
+	END
+	sed 's,@STAGER_AGENT@ run,/bin/sh /root/service,; s/^Type=.*/Type=oneshot/
+		/^ConditionPathExists/d; /^Restart/d' "$TESTS/../packaging/systemd/stager-agent.service.in" \
+		>"$root/etc/systemd/system/try.service"
+	boot boot
+	inside systemctl start try || fail "$(inside journalctl -o cat -u try)"
+	inside journalctl -o cat -u try >"$W/journal"
+	halt
+	cat "$W/journal"
+	lacks wrote <"$W/journal"
+	lacks "are closed" <"$W/journal"
+	lacks "made a" <"$W/journal"
+	lacks "changed an" <"$W/journal"
+	lacks "of the kernel" <"$W/journal"
+	# CAP_DAC_READ_SEARCH, 2, and nothing else.
+	grep -qP 'CapEff:\t0+4$' "$W/journal"
+	grep -qP 'CapBnd:\t0+4$' "$W/journal"
+	grep -qP 'NoNewPrivs:\t1$' "$W/journal"
+	for dir in etc home root srv usr var/tmp; do
+		assert_same "$root/$dir" "$DST/$dir"
+	done
+}
+
+@test "packages: the unit has no errors, and its exposure is below 3" {
 	local unit=$W/stager-agent.service
 
 	sed 's,@STAGER_AGENT@,/bin/true,' "$TESTS/../packaging/systemd/stager-agent.service.in" >"$unit"
