@@ -10,6 +10,7 @@
 #include "common/buf.h"
 #include "common/io.h"
 #include "common/macro.h"
+#include "common/mountinfo.h"
 
 #define MOUNTINFO_MAX (16u << 20)
 
@@ -25,22 +26,6 @@ struct stg_mounts {
 	size_t n, cap;
 };
 
-/* mountinfo writes blank, tab, newline and backslash as \ooo. */
-static void unescape(char *s)
-{
-	char *out = s;
-
-	for (; *s; s++, out++) {
-		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] && s[3]) {
-			*out = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
-			s += 3;
-		} else {
-			*out = *s;
-		}
-	}
-	*out = '\0';
-}
-
 /* The sub-volume that btrfs names at the end of its options, or NULL. */
 static char *subvolume(char *options)
 {
@@ -49,7 +34,7 @@ static char *subvolume(char *options)
 	if (!at || (at != options && at[-1] != ','))
 		return NULL;
 	at += strlen("subvol=");
-	unescape(at);
+	mountinfo_unescape(at);
 	return at;
 }
 
@@ -122,56 +107,41 @@ static int add(struct stg_mounts *m, struct mount one)
 	return 0;
 }
 
-/*
- * "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw": fields 3 to 5, and the
- * type after the lone dash.  A line of another form is passed over.
- */
+/* A line of another form is passed over. */
 static int add_line(struct stg_mounts *m, char *line, const char *root,
 		    struct bytes root_source, struct buf *ret_root)
 {
-	char *field[5], *save = NULL, *type, *options;
 	struct mount one = { 0 };
-	char *dash = strstr(line, " - ");
+	struct mountinfo info;
 	char *source = NULL;
 	int r = 0;
 
-	if (!dash)
+	if (!mountinfo_parse(line, &info))
 		return 0;
-	*dash = '\0';
-	type = strtok_r(dash + 3, " ", &save);
-	options = strtok_r(NULL, " ", &save) ? strtok_r(NULL, " ", &save) : NULL;
-	save = NULL;
-	for (size_t i = 0; i < ARRAY_SIZE(field); i++) {
-		field[i] = strtok_r(i ? NULL : line, " ", &save);
-		if (!field[i] || !type)
-			return 0;
-	}
-	unescape(field[3]);
-	unescape(field[4]);
-	if (asprintf(&source, "%s %s", field[2], field[3]) < 0)
+	if (asprintf(&source, "%s %s", info.dev, info.root) < 0)
 		return -ENOMEM;
 	if (ret_root) {
 		/* The root is on the last one mounted on it or above it. */
 		size_t rel;
 
-		if (!strcmp(field[4], root) || is_below(root, field[4], &rel)) {
+		if (!strcmp(info.point, root) || is_below(root, info.point, &rel)) {
 			buf_clear(ret_root);
 			r = buf_printf(ret_root, "%s", source);
 		}
 		free(source);
 		return r < 0 ? r : 0;
 	}
-	if (!is_below(field[4], root, &one.rel)) {
+	if (!is_below(info.point, root, &one.rel)) {
 		/* Not "/": a process keeps the root that it has, whatever is mounted over it. */
-		if (strcmp(root, "/") != 0 && strcmp(field[4], "/") != 0 &&
-		    (!strcmp(field[4], root) || is_below(root, field[4], &one.rel)))
+		if (strcmp(root, "/") != 0 && strcmp(info.point, "/") != 0 &&
+		    (!strcmp(info.point, root) || is_below(root, info.point, &one.rel)))
 			hide(m, root);
 		free(source);
 		return 0;
 	}
 	one.source = source;
-	one.path = strdup(field[4]);
-	one.data = is_data(field[2], field[3], type, options) && !seen(m, source) &&
+	one.path = strdup(info.point);
+	one.data = is_data(info.dev, info.root, info.type, info.super) && !seen(m, source) &&
 		   !bytes_eq(bytes_str(source), root_source);
 	r = one.path ? add(m, one) : -ENOMEM;
 	if (r < 0) {
