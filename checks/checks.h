@@ -46,7 +46,7 @@ struct chk_answer {
 /* What a caller knows that the host does not.  Zero means default or unknown. */
 struct chk_opts {
 	const char *root;         /* NULL: the running system */
-	const char *supported;    /* the list of supported systems (supported-os.list(5)) */
+	const char *supported;    /* the list of supported systems (checks/supported.h) */
 	const char *const *only;  /* names of the checks to run, NULL-terminated; NULL: all */
 	const struct chk_sys *sys; /* for tests */
 

@@ -57,6 +57,7 @@ enum chk_disk_style {
 struct chk_disk {
 	const char *name; /* "/dev/vda", "/dev/nvme0n1", "/dev/mapper/mpatha" */
 	enum chk_disk_style style;
+	int code; /* -errno: why it could not be read */
 	const char *style_name; /* "MBR", "GPT", "", "sun" */
 	const char *device_use; /* OS when it holds / or /boot, VOLUME_GROUP, BTRFS, NORMAL */
 	bool os_disk;

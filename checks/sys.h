@@ -53,3 +53,6 @@ struct chk_sys {
 };
 
 extern const struct chk_sys chk_sys_live;
+
+/* For a root that is not "/": cards and addresses of this host are not those of that one. */
+extern const struct chk_sys chk_sys_root;
