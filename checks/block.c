@@ -45,7 +45,7 @@ static const char *attribute(const struct chk_gather *g, const char *dir, const 
 
 static void read_slaves(const struct chk_gather *g, const char *dir, struct chk_block *b)
 {
-	struct chk_names l = { 0 };
+	struct strlist l = { 0 };
 	char path[512];
 
 	snprintf(path, sizeof(path), "%s/slaves", dir);
@@ -57,7 +57,7 @@ static void read_slaves(const struct chk_gather *g, const char *dir, struct chk_
 				*slot = chk_mem_str(&g->f->mem, l.v[i]);
 		}
 	}
-	chk_names_fini(&l);
+	strlist_fini(&l);
 }
 
 /* sysfs writes "!" where the name of the node has "/". */
@@ -98,7 +98,7 @@ static void add_block(const struct chk_gather *g, struct chk_blocks *all, const 
 
 static void add_disk(const struct chk_gather *g, struct chk_blocks *all, const char *kname)
 {
-	struct chk_names l = { 0 };
+	struct strlist l = { 0 };
 	char dir[300], path[600];
 	uint64_t index;
 
@@ -113,19 +113,19 @@ static void add_disk(const struct chk_gather *g, struct chk_blocks *all, const c
 			add_block(g, all, path, l.v[i], kname, (unsigned)index);
 		}
 	}
-	chk_names_fini(&l);
+	strlist_fini(&l);
 }
 
 int chk_blocks_read(const struct chk_gather *g, struct chk_blocks *ret, struct err *e)
 {
-	struct chk_names l = { 0 };
+	struct strlist l = { 0 };
 	int r = chk_list(g->root, "sys/block", &l);
 
 	*ret = (struct chk_blocks){ 0 };
 	for (size_t i = 0; i < l.n && r == 0; i++)
 		if (!is_foreign(g->root, l.v[i]))
 			add_disk(g, ret, l.v[i]);
-	chk_names_fini(&l);
+	strlist_fini(&l);
 	return r < 0 ? chk_sys_error(g->root, "sys/block", r, e) : 0;
 }
 

@@ -49,7 +49,7 @@ static const char *running_loader(const struct chk_root *root)
 /* EFI/centos/grub.cfg and the like. */
 static bool grub_on_esp(const struct chk_root *root)
 {
-	struct chk_names l = { 0 };
+	struct strlist l = { 0 };
 	char path[512];
 	bool found = false;
 
@@ -59,7 +59,7 @@ static bool grub_on_esp(const struct chk_root *root)
 			found = chk_exists(root, path);
 		}
 	}
-	chk_names_fini(&l);
+	strlist_fini(&l);
 	return found;
 }
 

@@ -75,20 +75,20 @@ static void add_btrfs(const struct chk_gather *g, const char *uuid)
 {
 	struct chk_mem *mem = &g->f->mem;
 	struct chk_btrfs b = { .device = "", .mount_point = "", .label = "" }, *slot;
-	struct chk_names devices = { 0 };
+	struct strlist devices = { 0 };
 	char dir[200], path[600], line[256];
 
 	snprintf(dir, sizeof(dir), "sys/fs/btrfs/%s", uuid);
 	snprintf(path, sizeof(path), "%s/devices", dir);
 	if (chk_list(g->root, path, &devices) < 0) {
-		chk_names_fini(&devices); /* "features" and the like */
+		strlist_fini(&devices); /* "features" and the like */
 		return;
 	}
 	for (size_t i = 0; i < devices.n; i++) {
 		snprintf(path, sizeof(path), "devices/%s/size", devices.v[i]);
 		b.size += value(g->root, dir, path) * 512;
 	}
-	chk_names_fini(&devices);
+	strlist_fini(&devices);
 	b.uuid = chk_mem_str(mem, uuid);
 	snprintf(path, sizeof(path), "%s/label", dir);
 	if (chk_read_line(g->root, path, line, sizeof(line)) == 0)
@@ -121,10 +121,10 @@ static void add_btrfs(const struct chk_gather *g, const char *uuid)
 
 void chk_gather_btrfs(const struct chk_gather *g)
 {
-	struct chk_names l = { 0 };
+	struct strlist l = { 0 };
 
 	if (chk_list(g->root, "sys/fs/btrfs", &l) == 0)
 		for (size_t i = 0; i < l.n; i++)
 			add_btrfs(g, l.v[i]);
-	chk_names_fini(&l);
+	strlist_fini(&l);
 }

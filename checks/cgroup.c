@@ -57,17 +57,6 @@ static const char *below_mount(const char *path, const char *mounted)
 	return path + n;
 }
 
-static int add_dir(struct chk_cgroup *c, const char *dir, size_t n)
-{
-	char **v = reallocarray(c->dirs.v, c->dirs.n + 1, sizeof(*v));
-
-	if (!v)
-		return -ENOMEM;
-	c->dirs.v = v;
-	v[c->dirs.n] = strndup(dir, n);
-	return v[c->dirs.n] ? (int)(c->dirs.n++, 0) : -ENOMEM;
-}
-
 /* From the group up to the mount point. */
 static int add_chain(struct chk_cgroup *c, const char *point, const char *below)
 {
@@ -82,7 +71,7 @@ static int add_chain(struct chk_cgroup *c, const char *point, const char *below)
 	for (n = strlen(dir); n > stop && dir[n - 1] == '/'; n--)
 		;
 	while (r == 0) {
-		r = add_dir(c, dir, n);
+		r = strlist_add(&c->dirs, dir, n);
 		if (n <= stop)
 			break;
 		while (n > stop && dir[n - 1] != '/')
@@ -120,7 +109,7 @@ int chk_cgroup_find(const struct chk_root *root, const char *controller, struct 
 
 void chk_cgroup_fini(struct chk_cgroup *c)
 {
-	chk_names_fini(&c->dirs);
+	strlist_fini(&c->dirs);
 }
 
 bool chk_cgroup_u64(const struct chk_root *root, const struct chk_cgroup *c, size_t i,

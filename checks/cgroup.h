@@ -7,7 +7,7 @@
 #include "checks/root.h"
 
 struct chk_cgroup {
-	struct chk_names dirs; /* relative to the root; the innermost first */
+	struct strlist dirs; /* relative to the root; the innermost first */
 	bool v2;
 };
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "checks/rows.h"
+#include "common/nearest.h"
 
 static bool has_date(const struct chk_opts *o)
 {
@@ -166,35 +167,19 @@ const struct chk *chk_find(const char *name)
 	return NULL;
 }
 
-/* Insertions, deletions and changes that make a of b, without regard to case. */
-static unsigned distance(const char *a, const char *b)
-{
-	unsigned row[64], n = (unsigned)MIN(strlen(b), ARRAY_SIZE(row) - 1);
-
-	for (unsigned k = 0; k <= n; k++)
-		row[k] = k;
-	for (unsigned i = 0; a[i] && i < 64; i++) {
-		unsigned corner = row[0]++;
-
-		for (unsigned k = 0; k < n; k++) {
-			unsigned change = corner + (toupper((unsigned char)a[i]) !=
-						    toupper((unsigned char)b[k]));
-
-			corner = row[k + 1];
-			row[k + 1] = MIN(change, MIN(row[k], row[k + 1]) + 1);
-		}
-	}
-	return row[n];
-}
-
 const char *chk_nearest(const char *name)
 {
-	const char *best = chk_table[0].name;
+	struct nearest n = { 0 };
+	char upper[64];
+	size_t i;
 
+	for (i = 0; name[i] && i < sizeof(upper) - 1; i++)
+		upper[i] = (char)toupper((unsigned char)name[i]);
+	upper[i] = '\0';
+	n.word = upper;
 	for (const struct chk *c = chk_table; c->name; c++)
-		if (distance(name, c->name) < distance(name, best))
-			best = c->name;
-	return best;
+		nearest_try(&n, c->name);
+	return nearest_get(&n);
 }
 
 const char *chk_result_name(enum chk_result r)
@@ -232,14 +217,23 @@ static bool is_chosen(const struct chk *c, const struct chk_opts *o)
 	return false;
 }
 
+static int no_such_check(const char *name, struct err *e)
+{
+	const char *nearest = chk_nearest(name);
+
+	if (nearest)
+		return err_set(e, -ERR_USAGE, "there is no check '%s'; did you mean %s?", name,
+			       nearest);
+	return err_set(e, -ERR_USAGE, "there is no check '%s'", name);
+}
+
 static int check_only(const struct chk_opts *o, struct err *e)
 {
 	for (const char *const *name = o->only; name && *name; name++) {
 		const struct chk *c = chk_find(*name);
 
 		if (!c)
-			return err_set(e, -ERR_USAGE, "there is no check '%s'; the nearest is %s",
-				       *name, chk_nearest(*name));
+			return no_such_check(*name, e);
 		if (c->wanted && !c->wanted(o))
 			return err_set(e, -ERR_USAGE, "the check %s needs what was not given: the endpoint's date, a target, or a running system",
 				       *name);

@@ -94,7 +94,7 @@ extern const struct chk chk_table[];
 /* The row of that name (exact), or NULL. */
 const struct chk *chk_find(const char *name);
 
-/* The name of the table that is most like name; never NULL. */
+/* The name of the table that is most like name, in any case; NULL when none is. */
 const char *chk_nearest(const char *name);
 
 /* One row, alone. */

@@ -166,7 +166,7 @@ static void add_disk(const struct chk_gather *g, const struct chk_blocks *all,
 static void list_special(const struct chk_gather *g, const struct chk_blocks *all)
 {
 	struct chk_facts *f = g->f;
-	struct chk_names l = { 0 };
+	struct strlist l = { 0 };
 
 	for (size_t i = 0; i < all->n; i++) {
 		const struct chk_block *b = &all->v[i];
@@ -187,7 +187,7 @@ static void list_special(const struct chk_gather *g, const struct chk_blocks *al
 				f->raw_devices = chk_mem_join(
 					&f->mem, f->raw_devices, ";",
 					chk_mem_printf(&f->mem, "/dev/raw/%s", l.v[i]));
-	chk_names_fini(&l);
+	strlist_fini(&l);
 }
 
 int chk_gather_disks(const struct chk_gather *g, struct err *e)

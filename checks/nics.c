@@ -147,7 +147,7 @@ static void drop_idle(struct chk_facts *f)
 
 int chk_gather_nics(const struct chk_gather *g, struct err *e)
 {
-	struct chk_names l = { 0 };
+	struct strlist l = { 0 };
 	int r = chk_list(g->root, "sys/class/net", &l);
 	uint64_t mtu;
 	char path[300];
@@ -168,7 +168,7 @@ int chk_gather_nics(const struct chk_gather *g, struct err *e)
 		n.mtu = chk_read_u64(g->root, path, &mtu) == 0 ? (unsigned)mtu : 0;
 		*slot = n;
 	}
-	chk_names_fini(&l);
+	strlist_fini(&l);
 	if (r < 0)
 		return chk_sys_error(g->root, "sys/class/net", r, e);
 	/* Without addresses there is still what sysfs said. */

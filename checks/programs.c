@@ -127,7 +127,7 @@ static const char *guard(const char *comm)
 
 int chk_security_software(const struct chk_env *env, struct chk_answer *ret, struct err *e)
 {
-	struct chk_names l = { 0 };
+	struct strlist l = { 0 };
 	char path[300], comm[64];
 	int r = chk_list(env->root, "proc", &l);
 	unsigned processes = 0;
@@ -147,7 +147,7 @@ int chk_security_software(const struct chk_env *env, struct chk_answer *ret, str
 			snprintf(ret->value + n, sizeof(ret->value) - n, "%s%s", n ? ", " : "",
 				 product);
 	}
-	chk_names_fini(&l);
+	strlist_fini(&l);
 	if (r < 0 || !processes)
 		return chk_sys_error(env->root, "proc/1/comm", r < 0 ? r : -ENOENT, e);
 	if (*ret->value)

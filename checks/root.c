@@ -180,25 +180,7 @@ static int by_version(const void *a, const void *b)
 	return strverscmp(*(char *const *)a, *(char *const *)b);
 }
 
-static int add_name(struct chk_names *l, const char *name)
-{
-	if (l->n == l->cap) {
-		size_t cap = l->cap ? l->cap * 2 : 32;
-		char **v = reallocarray(l->v, cap, sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		l->v = v;
-		l->cap = cap;
-	}
-	l->v[l->n] = strdup(name);
-	if (!l->v[l->n])
-		return -ENOMEM;
-	l->n++;
-	return 0;
-}
-
-int chk_list(const struct chk_root *root, const char *path, struct chk_names *ret)
+int chk_list(const struct chk_root *root, const char *path, struct strlist *ret)
 {
 	int fd = chk_open(root, path, O_RDONLY | O_DIRECTORY);
 	struct dirent *d;
@@ -215,21 +197,13 @@ int chk_list(const struct chk_root *root, const char *path, struct chk_names *re
 	}
 	for (errno = 0; r == 0 && (d = readdir(dir)); errno = 0)
 		if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
-			r = add_name(ret, d->d_name);
+			r = strlist_add(ret, d->d_name, strlen(d->d_name));
 	if (r == 0)
 		r = -errno;
 	closedir(dir);
 	if (ret->n)
 		qsort(ret->v, ret->n, sizeof(*ret->v), by_version);
 	return r;
-}
-
-void chk_names_fini(struct chk_names *l)
-{
-	for (size_t i = 0; i < l->n; i++)
-		free(l->v[i]);
-	free(l->v);
-	*l = (struct chk_names){ 0 };
 }
 
 bool chk_find_program(const struct chk_root *root, const char *name, char *ret, size_t size)

@@ -13,6 +13,7 @@
 
 #include "common/buf.h"
 #include "common/error.h"
+#include "common/strlist.h"
 
 /* The files read here are small; what is longer is not what it claims to be. */
 #define CHK_TEXT_MAX (4u << 20)
@@ -51,15 +52,11 @@ bool chk_is_dir(const struct chk_root *root, const char *path);
 int chk_link_name(const struct chk_root *root, const char *path, char *ret, size_t size)
 	_must_check_;
 
-/* Names in a directory without "." and "..", sorted as strverscmp(3) sorts. */
-struct chk_names {
-	char **v;
-	size_t n, cap;
-};
-
-/* Fills *ret (to be zeroed before, freed by chk_names_fini()).  0 or -errno. */
-int chk_list(const struct chk_root *root, const char *path, struct chk_names *ret) _must_check_;
-void chk_names_fini(struct chk_names *l);
+/*
+ * Names in a directory without "." and "..", sorted as strverscmp(3) sorts.  *ret is to be
+ * empty before, and freed by strlist_fini(), after a failure, too.  0 or -errno.
+ */
+int chk_list(const struct chk_root *root, const char *path, struct strlist *ret) _must_check_;
 
 /*
  * The program of that name in the directories where systems keep programs; the path

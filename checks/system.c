@@ -128,7 +128,7 @@ int chk_architecture(const struct chk_env *env, struct chk_answer *ret, struct e
 /* The newest kernel that is installed: of a root that does not run. */
 static bool installed_kernel(const struct chk_gather *g)
 {
-	struct chk_names l = { 0 };
+	struct strlist l = { 0 };
 	char path[512];
 	bool told = false;
 
@@ -140,7 +140,7 @@ static bool installed_kernel(const struct chk_gather *g)
 				g->f->kernel = chk_mem_str(&g->f->mem, l.v[i - 1]);
 		}
 	}
-	chk_names_fini(&l);
+	strlist_fini(&l);
 	return told;
 }
 

@@ -64,7 +64,7 @@ static inline void fixture_mkdir(struct fixture *f, const char *path)
 static inline void fixture_empty_(int dirfd)
 {
 	struct chk_root root = { .fd = dirfd, .live = true };
-	struct chk_names names = { 0 };
+	struct strlist names = { 0 };
 
 	if (chk_list(&root, "", &names) < 0)
 		fail_msg("list the fixture: %s", strerror(errno));
@@ -77,7 +77,7 @@ static inline void fixture_empty_(int dirfd)
 		if (unlinkat(dirfd, names.v[i], fd >= 0 ? AT_REMOVEDIR : 0) < 0)
 			fail_msg("remove %s: %s", names.v[i], strerror(errno));
 	}
-	chk_names_fini(&names);
+	strlist_fini(&names);
 }
 
 static inline void fixture_clear(struct fixture *f)

@@ -83,7 +83,7 @@ static void programs_are_found_where_systems_keep_them(void **state)
 static void lists_are_sorted_as_people_count(void **state)
 {
 	struct fixture *f = *state;
-	struct chk_names l = { 0 };
+	struct strlist l = { 0 };
 	char name[32];
 
 	fixture_mkdir(f, "d/sda10");
@@ -93,7 +93,7 @@ static void lists_are_sorted_as_people_count(void **state)
 	assert_int_equal(l.n, 3);
 	assert_string_equal(l.v[1], "sda2");
 	assert_string_equal(l.v[2], "sda10");
-	chk_names_fini(&l);
+	strlist_fini(&l);
 	assert_int_equal(chk_list(&f->root, "none", &l), -ENOENT);
 	assert_int_equal(chk_link_name(&f->root, "d/link", name, sizeof(name)), 0);
 	assert_string_equal(name, "sdb");
