@@ -17,7 +17,7 @@
  * range scan that decodes nothing it does not need, and a million entries are stepped in
  * about a second.  What SQL selects by has columns of its own.
  */
-#define CATALOG_VERSION 1
+#define CATALOG_VERSION 2 /* since 2 the hash of a big file is a tree (transport/hash.h) */
 #define COMMIT_ROWS     4000
 
 static const char schema[] =
@@ -304,6 +304,35 @@ static int open_db(const char *path, int flags, const char *pragmas, sqlite3 **r
 	return 0;
 }
 
+/* SQL function: a row whose hash is of the old kind without it; NULL: it stays as it is. */
+static void drop_old_hash(sqlite3_context *ctx, int n, sqlite3_value **v)
+{
+	uint8_t packed[STG_ROW_BYTES];
+	const void *p = sqlite3_value_blob(v[0]);
+	struct stg_row row;
+
+	(void)n;
+	if (stg_row_unpack(p, (size_t)sqlite3_value_bytes(v[0]), &row) < 0 ||
+	    row.st.size <= TP_LEAF_BYTES || !(row.state & STG_ROW_HASHED))
+		return;
+	row.state &= (uint8_t)~STG_ROW_HASHED;
+	stg_row_pack(packed, &row);
+	sqlite3_result_blob(ctx, packed, sizeof(packed), SQLITE_TRANSIENT);
+}
+
+/* Big files have no hash any more, so what may have changed in them is compared by content. */
+static int upgrade(struct stg_catalog *c, struct err *e)
+{
+	if (sqlite3_create_function(c->db, "drop_old_hash", 1,
+				    SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_DIRECTONLY, NULL,
+				    drop_old_hash, NULL, NULL) != SQLITE_OK)
+		return catalog_error(c->db, e, "upgrade");
+	return exec_sql(c->db, "BEGIN IMMEDIATE;"
+			       "UPDATE entry SET row=drop_old_hash(row)"
+			       " WHERE drop_old_hash(row) IS NOT NULL;"
+			       "UPDATE fact SET value='2' WHERE key='catalog_version';COMMIT", e);
+}
+
 static int check_version(struct stg_catalog *c, struct err *e)
 {
 	uint64_t version;
@@ -313,6 +342,8 @@ static int check_version(struct stg_catalog *c, struct err *e)
 		return r;
 	if (!version)
 		return stg_catalog_set_number(c, "catalog_version", CATALOG_VERSION, e);
+	if (version == 1)
+		return upgrade(c, e);
 	if (version != CATALOG_VERSION)
 		return err_set(e, -EBADMSG,
 			       "%s was written by another version of stager (catalog version %llu): "

@@ -18,7 +18,9 @@
  * that is split over calls is gathered in part[].
  */
 struct tp_hash {
-	XXH3_state_t *xxh;
+	XXH3_state_t *xxh;  /* of the leaf */
+	XXH3_state_t *tree; /* of the leaves before it */
+	uint64_t leaf;      /* the index of the leaf at work; offsets below are from its start */
 	bool begun;       /* run_end is valid */
 	uint64_t run_end; /* where a block continues the run before it */
 	uint64_t part_off;
@@ -33,10 +35,12 @@ int tp_hash_new(struct tp_hash **ret, struct err *e)
 {
 	struct tp_hash *h = calloc(1, sizeof(*h));
 
-	if (h)
+	if (h) {
 		h->xxh = XXH3_createState();
-	if (!h || !h->xxh) {
-		free(h);
+		h->tree = XXH3_createState();
+	}
+	if (!h || !h->xxh || !h->tree) {
+		tp_hash_free(h);
 		return err_set(e, -ENOMEM, "out of memory for a content hash");
 	}
 	tp_hash_reset(h);
@@ -49,14 +53,22 @@ void tp_hash_free(struct tp_hash *h)
 	if (!h)
 		return;
 	XXH3_freeState(h->xxh);
+	XXH3_freeState(h->tree);
 	free(h);
+}
+
+static void reset_leaf(struct tp_hash *h, uint64_t leaf)
+{
+	XXH3_128bits_reset(h->xxh);
+	h->leaf = leaf;
+	h->begun = false;
+	h->part_n = 0;
 }
 
 void tp_hash_reset(struct tp_hash *h)
 {
-	XXH3_128bits_reset(h->xxh);
-	h->begun = false;
-	h->part_n = 0;
+	reset_leaf(h, 0);
+	XXH3_128bits_reset(h->tree);
 }
 
 static bool all_zero(const uint8_t *p, size_t n)
@@ -72,18 +84,26 @@ static bool all_zero(const uint8_t *p, size_t n)
 	return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
 }
 
-static void hash_le64(struct tp_hash *h, uint64_t v)
+static void hash_le64(XXH3_state_t *xxh, uint64_t v)
 {
 	uint8_t t[8];
 
 	le64_put(t, v);
-	XXH3_128bits_update(h->xxh, t, sizeof(t));
+	XXH3_128bits_update(xxh, t, sizeof(t));
+}
+
+static void digest(const XXH3_state_t *xxh, struct tp_hash_value *ret)
+{
+	XXH128_canonical_t value;
+
+	XXH128_canonicalFromHash(&value, XXH3_128bits_digest(xxh));
+	memcpy(ret->b, value.digest, sizeof(ret->b));
 }
 
 static void hash_run(struct tp_hash *h, uint64_t off, const uint8_t *p, size_t n)
 {
 	if (!h->begun || h->run_end != off)
-		hash_le64(h, off);
+		hash_le64(h->xxh, off);
 	XXH3_128bits_update(h->xxh, p, n);
 	h->begun = true;
 	h->run_end = off + n;
@@ -131,14 +151,12 @@ static size_t gather(struct tp_hash *h, uint64_t off, const uint8_t *p, size_t n
 	return take;
 }
 
-void tp_hash_update(struct tp_hash *h, uint64_t off, const void *data, size_t n)
+/* Within one leaf; off from its start. */
+static void update_leaf(struct tp_hash *h, uint64_t off, const uint8_t *p, size_t n)
 {
-	const uint8_t *p = data;
 	size_t whole;
 	size_t took;
 
-	if (!n)
-		return;
 	if (h->part_n && off - h->part_off >= TP_HASH_BLOCK)
 		hash_part(h, TP_HASH_BLOCK);
 	if (off % TP_HASH_BLOCK) {
@@ -153,18 +171,76 @@ void tp_hash_update(struct tp_hash *h, uint64_t off, const void *data, size_t n)
 		gather(h, off + whole, p + whole, n - whole);
 }
 
-void tp_hash_final(struct tp_hash *h, uint64_t size, struct tp_hash_value *ret)
+/* The leaf at work has n bytes and is complete. */
+static void final_leaf(struct tp_hash *h, uint64_t n, struct tp_hash_value *ret)
 {
-	XXH128_canonical_t value;
-
 	if (h->part_n) {
-		uint64_t rest = size > h->part_off ? size - h->part_off : 0;
+		uint64_t rest = n > h->part_off ? n - h->part_off : 0;
 
 		hash_part(h, (size_t)MIN(rest, (uint64_t)TP_HASH_BLOCK));
 	}
-	hash_le64(h, size);
-	XXH128_canonicalFromHash(&value, XXH3_128bits_digest(h->xxh));
-	memcpy(ret->b, value.digest, sizeof(ret->b));
+	hash_le64(h->xxh, n);
+	digest(h->xxh, ret);
+}
+
+void tp_hash_leaf(struct tp_hash *h, uint64_t index, const struct tp_hash_value *leaf)
+{
+	hash_le64(h->tree, index);
+	XXH3_128bits_update(h->tree, leaf->b, sizeof(leaf->b));
+}
+
+/* Into the tree with the leaf at work, unless it is all zero. */
+static void end_leaf(struct tp_hash *h, uint64_t n)
+{
+	struct tp_hash_value leaf;
+
+	final_leaf(h, n, &leaf);
+	if (h->begun)
+		tp_hash_leaf(h, h->leaf, &leaf);
+}
+
+void tp_hash_update(struct tp_hash *h, uint64_t off, const void *data, size_t n)
+{
+	const uint8_t *p = data;
+
+	while (n) {
+		uint64_t leaf = off / TP_LEAF_BYTES;
+		uint64_t at = off % TP_LEAF_BYTES;
+		size_t take = (size_t)MIN((uint64_t)n, TP_LEAF_BYTES - at);
+
+		if (leaf != h->leaf) {
+			end_leaf(h, TP_LEAF_BYTES);
+			reset_leaf(h, leaf);
+		}
+		update_leaf(h, at, p, take);
+		off += take;
+		p += take;
+		n -= take;
+	}
+}
+
+void tp_hash_root(struct tp_hash *h, uint64_t size, struct tp_hash_value *ret)
+{
+	hash_le64(h->tree, size);
+	digest(h->tree, ret);
+}
+
+void tp_hash_final(struct tp_hash *h, uint64_t size, struct tp_hash_value *ret)
+{
+	uint64_t off = h->leaf * TP_LEAF_BYTES;
+
+	if (size <= TP_LEAF_BYTES && !h->leaf) {
+		final_leaf(h, size, ret);
+		return;
+	}
+	end_leaf(h, size > off ? MIN(size - off, (uint64_t)TP_LEAF_BYTES) : 0);
+	tp_hash_root(h, size, ret);
+}
+
+void tp_hash_zeros(struct tp_hash *h, uint64_t n, struct tp_hash_value *ret)
+{
+	tp_hash_reset(h);
+	tp_hash_final(h, n, ret);
 }
 
 uint64_t tp_hash64(const void *p, size_t n)

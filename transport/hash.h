@@ -7,12 +7,26 @@
  * offset as le64, then its bytes; at the end the size of the file as le64.  So a hole and
  * a block of zeros hash alike, and a sparse file of a terabyte costs what its data costs.
  * It tells accidents and lost writes, not forgery: the link is authenticated by SSH.
+ *
+ * A file of more than TP_LEAF_BYTES is a tree: each leaf of that size (the last one of what
+ * is left) is hashed like a file of its own, with offsets counted from its start.  The hash
+ * of the file is XXH3-128 over the index as le64 and the hash of each leaf that is not all
+ * zero, and the size of the file as le64.  So leaves can be hashed apart, by whoever has
+ * them, and be put together without the file being read again.
  */
+#include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "common/error.h"
 
 #define TP_HASH_BLOCK 4096u
+
+/*
+ * What a lost connection costs of a big file, and the least that one of several sessions
+ * does: small enough that sessions of 20 MB/s end within half a second of each other.
+ */
+#define TP_LEAF_BYTES (8u << 20)
 
 struct tp_hash;
 
@@ -44,6 +58,37 @@ uint64_t tp_hash64(const void *p, size_t n);
 
 /* Hash of content that is in memory, from offset 0. */
 void tp_hash_content(struct tp_hash *h, const void *p, size_t n, struct tp_hash_value *ret);
+
+/* Leaves of a file of size bytes; a file of none or of a single one is no tree. */
+static inline uint64_t tp_leaf_count(uint64_t size)
+{
+	return size / TP_LEAF_BYTES + (size % TP_LEAF_BYTES != 0);
+}
+
+/* The bytes of leaf index of a file of size bytes. */
+static inline uint64_t tp_leaf_bytes(uint64_t size, uint64_t index)
+{
+	uint64_t off = index * TP_LEAF_BYTES;
+
+	return size - off < TP_LEAF_BYTES ? size - off : TP_LEAF_BYTES;
+}
+
+/* The hash of n zeros, which is that of a hole, and of a leaf that a tree leaves out. */
+void tp_hash_zeros(struct tp_hash *h, uint64_t n, struct tp_hash_value *ret);
+
+/*
+ * Put the hash of a file of size bytes together from those of all its leaves: after a reset,
+ * each leaf with its index in growing order (those of zeros may be left out), then the end.
+ * Not to be mixed with tp_hash_update().
+ */
+void tp_hash_leaf(struct tp_hash *h, uint64_t index, const struct tp_hash_value *leaf);
+void tp_hash_root(struct tp_hash *h, uint64_t size, struct tp_hash_value *ret);
+
+/* Equal? */
+static inline bool tp_hash_eq(const struct tp_hash_value *a, const struct tp_hash_value *b)
+{
+	return memcmp(a->b, b->b, sizeof(a->b)) == 0;
+}
 
 /*
  * Hash the file behind fd from its start to its end, data extents only; its size is the one

@@ -873,10 +873,41 @@ static void a_newer_version_is_refused(void **state)
 {
 	struct fixture *f = *state;
 
-	OK(stg_catalog_set_number(f->c, "catalog_version", 2, &f->e));
+	OK(stg_catalog_set_number(f->c, "catalog_version", 3, &f->e));
 	stg_catalog_close(TAKE_PTR(f->c));
 	refused(f, -EBADMSG, "another version");
 	refused(f, -EBADMSG, "new full sync");
+}
+
+/* The hash of what is more than a leaf meant something else in version 1. */
+static void an_old_version_is_upgraded(void **state)
+{
+	static const struct {
+		const char *name;
+		uint64_t size;
+		uint8_t state;
+	} rows[] = {
+		{ "small", TP_LEAF_BYTES, STG_ROW_CLEAN | STG_ROW_HASHED },
+		{ "big", TP_LEAF_BYTES + 1, STG_ROW_CLEAN },
+		{ "huge", 1ull << 40, STG_ROW_CLEAN },
+	};
+	struct fixture *f = *state;
+	struct stg_row row = file_row(1, 1), got;
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		row.st.size = rows[i].size;
+		row.state = STG_ROW_CLEAN | STG_ROW_HASHED;
+		record(f, 5, rows[i].name, &row);
+	}
+	OK(stg_catalog_set_number(f->c, "catalog_version", 1, &f->e));
+	for (int again = 0; again < 2; again++) {
+		reopen(f);
+		for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+			assert_int_equal(read_one(f, 5, rows[i].name, &got), 1);
+			assert_int_equal(got.state, rows[i].state);
+			assert_int_equal(got.st.size, rows[i].size);
+		}
+	}
 }
 
 static void a_damaged_file_is_refused(void **state)
@@ -956,6 +987,7 @@ int main(void)
 		CATALOG_TEST(followers_come_in_pages),
 		CATALOG_TEST(removals_come_in_pages),
 		CATALOG_TEST(a_directory_that_is_unsure_is_marked_by_its_path),
+		CATALOG_TEST(an_old_version_is_upgraded),
 		CATALOG_TEST(a_newer_version_is_refused),
 		CATALOG_TEST(a_damaged_file_is_refused),
 		CATALOG_TEST(a_missing_directory_is_an_error),

@@ -168,6 +168,90 @@ static void end_is_zero_filled(void **state)
 	assert_same(&a, &b);
 }
 
+/* More than two leaves: data, nothing but zeros, and a short one with a ragged start. */
+#define TREE_BYTES (2 * (size_t)TP_LEAF_BYTES + 70001)
+
+static void fill_tree(uint8_t *p)
+{
+	uint32_t seed = 3;
+
+	memset(p, 0, TREE_BYTES);
+	for (size_t i = 0; i < 300000; i++)
+		p[100 + i] = (uint8_t)next(&seed);
+	for (size_t i = 0; i < 65000; i++)
+		p[2 * (size_t)TP_LEAF_BYTES + 1000 + i] = (uint8_t)next(&seed);
+}
+
+static void leaves_are_put_together(void **state)
+{
+	_cleanup_free_ uint8_t *p = malloc(TREE_BYTES);
+	struct tp_hash_value leaf[3], zeros, whole, got;
+	XXH3_state_t *x = XXH3_createState();
+	XXH128_canonical_t want;
+
+	fill_tree(p);
+	assert_int_equal(tp_leaf_count(TREE_BYTES), 3);
+	assert_int_equal(tp_leaf_count(0), 0);
+	assert_int_equal(tp_leaf_count(TP_LEAF_BYTES), 1);
+	assert_int_equal(tp_leaf_bytes(TREE_BYTES, 2), 70001);
+	for (size_t i = 0; i < 3; i++)
+		tp_hash_content(*state, p + i * TP_LEAF_BYTES,
+				(size_t)tp_leaf_bytes(TREE_BYTES, i), &leaf[i]);
+	tp_hash_zeros(*state, TP_LEAF_BYTES, &zeros);
+	assert_same(&leaf[1], &zeros);
+
+	XXH3_128bits_reset(x);
+	le64_update(x, 0);
+	XXH3_128bits_update(x, leaf[0].b, sizeof(leaf[0].b));
+	le64_update(x, 2);
+	XXH3_128bits_update(x, leaf[2].b, sizeof(leaf[2].b));
+	le64_update(x, TREE_BYTES);
+	XXH128_canonicalFromHash(&want, XXH3_128bits_digest(x));
+	XXH3_freeState(x);
+
+	tp_hash_content(*state, p, TREE_BYTES, &whole);
+	assert_memory_equal(whole.b, want.digest, sizeof(whole.b));
+	tp_hash_reset(*state);
+	tp_hash_leaf(*state, 0, &leaf[0]);
+	tp_hash_leaf(*state, 2, &leaf[2]);
+	tp_hash_root(*state, TREE_BYTES, &got);
+	assert_same(&whole, &got);
+}
+
+static void pieces_of_trees_do_not_matter(void **state)
+{
+	_cleanup_free_ uint8_t *p = malloc(TREE_BYTES);
+	struct tp_hash_value whole, got;
+	uint32_t seed = 5;
+
+	fill_tree(p);
+	tp_hash_content(*state, p, TREE_BYTES, &whole);
+	for (unsigned round = 0; round < 6; round++) {
+		size_t n;
+
+		tp_hash_reset(*state);
+		for (size_t off = 0; off < TREE_BYTES; off += n) {
+			n = 1 + next(&seed) % (round % 2 ? 900000 : 50000);
+			n = MIN(n, TREE_BYTES - off);
+			if (p[off] == 0 && !memcmp(p + off, p + off + 1, n - 1))
+				continue;
+			tp_hash_update(*state, off, p + off, n);
+		}
+		tp_hash_final(*state, TREE_BYTES, &got);
+		assert_same(&whole, &got);
+	}
+	/* An empty tree of any size is no work. */
+	tp_hash_reset(*state);
+	tp_hash_final(*state, INT64_MAX, &got);
+	tp_hash_reset(*state);
+	tp_hash_root(*state, INT64_MAX, &whole);
+	assert_same(&whole, &got);
+	/* One leaf is no tree: the size on both sides of the border. */
+	tp_hash_content(*state, p, TP_LEAF_BYTES, &whole);
+	tp_hash_content(*state, p, TP_LEAF_BYTES + 1, &got);
+	assert_memory_not_equal(whole.b, got.b, sizeof(got.b));
+}
+
 static int scratch_file(void)
 {
 	char path[] = "/var/tmp/test_hash.XXXXXX";
@@ -246,6 +330,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(every_bit_counts, setup, teardown),
 		cmocka_unit_test_setup_teardown(size_of_zeros_counts, setup, teardown),
 		cmocka_unit_test_setup_teardown(end_is_zero_filled, setup, teardown),
+		cmocka_unit_test_setup_teardown(leaves_are_put_together, setup, teardown),
+		cmocka_unit_test_setup_teardown(pieces_of_trees_do_not_matter, setup, teardown),
 		cmocka_unit_test_setup_teardown(file_hashes_as_its_content, setup, teardown),
 		cmocka_unit_test(data_runs_are_found),
 	};
