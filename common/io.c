@@ -27,6 +27,24 @@ int io_write_all(int fd, const void *p, size_t n)
 	return 0;
 }
 
+int io_pwrite_all(int fd, const void *p, size_t n, uint64_t off)
+{
+	const uint8_t *at = p;
+
+	while (n) {
+		ssize_t w = pwrite(fd, at, n, (off_t)off);
+
+		if (w < 0 && errno == EINTR)
+			continue;
+		if (w < 0)
+			return -errno;
+		at += w;
+		n -= (size_t)w;
+		off += (uint64_t)w;
+	}
+	return 0;
+}
+
 ssize_t io_read_full(int fd, void *p, size_t n)
 {
 	size_t got = 0;

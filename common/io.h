@@ -12,6 +12,7 @@
 
 /* Write all of n bytes, over EINTR and short writes.  0 or -errno. */
 int io_write_all(int fd, const void *p, size_t n) _must_check_;
+int io_pwrite_all(int fd, const void *p, size_t n, uint64_t off) _must_check_;
 
 /* Read until n bytes or end of file; the count read, or -errno. */
 ssize_t io_read_full(int fd, void *p, size_t n) _must_check_;

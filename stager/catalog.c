@@ -324,7 +324,7 @@ static void drop_old_hash(sqlite3_context *ctx, int n, sqlite3_value **v)
 static int upgrade(struct stg_catalog *c, struct err *e)
 {
 	if (sqlite3_create_function(c->db, "drop_old_hash", 1,
-				    SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_DIRECTONLY, NULL,
+				    SQLITE_UTF8 | SQLITE_DETERMINISTIC, NULL,
 				    drop_old_hash, NULL, NULL) != SQLITE_OK)
 		return catalog_error(c->db, e, "upgrade");
 	return exec_sql(c->db, "BEGIN IMMEDIATE;"

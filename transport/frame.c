@@ -56,6 +56,11 @@ static const struct frame_rule frame_rules[] = {
 	[TP_CHECK] = { "CHECK", TP_F_HASH | TP_F_LIVE | TP_F_PATH, false, META_MIN + 3 + 4,
 		       TP_FRAME_MAX },
 	[TP_CHECKLINK] = { "CHECKLINK", 0, false, 14, 12 + TP_PATH_MAX + 2 * TP_NAME_MAX },
+	[TP_SEGMENT] = { "SEGMENT", TP_F_CREATE | TP_F_COPIES, true, 24 + 3,
+			 24 + 4 + TP_TEMP_MAX + TP_NAME_MAX },
+	[TP_COPY] = { "COPY", 0, true, 24, 24 },
+	[TP_FINISH] = { "FINISH", TP_F_CREATE, false, META_MIN + 3 + 3, TP_FRAME_MAX },
+	[TP_HASHREQ] = { "HASHREQ", 0, true, 16 + 3, 16 + 2 + TP_NAME_MAX },
 	[TP_READY] = { "READY", 0, false, READY_BYTES, READY_BYTES },
 	[TP_ACK] = { "ACK", 0, false, 8, 8 },
 	[TP_REFUSE] = { "REFUSE", 0, false, 14, 14 + 2 * TP_TEXT_MAX },
@@ -65,6 +70,7 @@ static const struct frame_rule frame_rules[] = {
 	[TP_DURABLE] = { "DURABLE", 0, false, 8, 8 },
 	[TP_DIFFER] = { "DIFFER", 0, false, DIFFER_MIN,
 			DIFFER_MIN + META_MIN + 16 + 2 * TP_TEXT_MAX },
+	[TP_HASHED] = { "HASHED", TP_F_ERROR, true, 4, TP_HASH_BYTES },
 };
 
 static const struct frame_rule *rule_of(uint8_t type)
@@ -180,6 +186,19 @@ bool tp_name_ok(struct bytes name)
 	if (name.p[0] == '.' && (name.n == 1 || (name.n == 2 && name.p[1] == '.')))
 		return false;
 	return !memchr(name.p, '/', name.n) && !memchr(name.p, 0, name.n);
+}
+
+bool tp_temp_ok(struct bytes name)
+{
+	static const char prefix[] = TP_TEMP_PREFIX;
+	size_t at = sizeof(prefix) - 1;
+
+	if (name.n <= at || name.n > TP_TEMP_MAX || memcmp(name.p, prefix, at) != 0)
+		return false;
+	for (; at < name.n; at++)
+		if (!memchr("0123456789abcdef.", name.p[at], 17))
+			return false;
+	return true;
 }
 
 bool tp_path_ok(struct bytes path)
@@ -424,6 +443,8 @@ int tp_put_entry(struct buf *out, uint8_t type, uint8_t flags, uint16_t slot,
 	r |= names_path(type, flags) ? put_long(out, m->name) : put_name(out, m->name);
 	if (type == TP_FILE)
 		r |= put_long(out, m->content);
+	if (type == TP_FINISH)
+		r |= put_name(out, m->temp);
 	if (type == TP_META || type == TP_CHECK)
 		r |= buf_put_le32(out, m->links);
 	if (type == TP_CHECK && (flags & TP_F_HASH)) {
@@ -447,6 +468,8 @@ static bool entry_fits(uint8_t type, uint8_t flags, const struct tp_entry *m)
 		return S_ISREG(mode) && m->meta.size == m->content.n;
 	case TP_OPEN:
 		return S_ISREG(mode);
+	case TP_FINISH:
+		return S_ISREG(mode) && m->meta.size <= INT64_MAX && tp_temp_ok(m->temp);
 	case TP_DIRMETA:
 		return S_ISDIR(mode);
 	case TP_CHECK:
@@ -466,6 +489,8 @@ int tp_get_entry(const struct tp_frame *f, struct tp_entry *ret, struct err *e)
 	ret->name = names_path(f->type, f->flags) ? get_path(&r) : get_name(&r);
 	if (f->type == TP_FILE)
 		ret->content = reader_bytes(&r, reader_le32(&r));
+	if (f->type == TP_FINISH)
+		ret->temp = get_name(&r);
 	if (f->type == TP_META || f->type == TP_CHECK)
 		ret->links = reader_le32(&r);
 	if (f->type == TP_CHECK && (f->flags & TP_F_HASH)) {
@@ -544,6 +569,112 @@ int tp_get_close(const struct tp_frame *f, uint64_t *ret_size, struct tp_hash_va
 	get_hash(&r, ret);
 	if (*ret_size > INT64_MAX)
 		r.bad = true;
+	return finish(f, &r, e);
+}
+
+static int put_range(struct buf *out, const struct tp_range *m)
+{
+	return buf_put_le64(out, m->off) | buf_put_le64(out, m->bytes) | put_name(out, m->name);
+}
+
+/* Of a leaf at most, and within what a file can have. */
+static void get_range(struct reader *r, struct tp_range *ret)
+{
+	ret->off = reader_le64(r);
+	ret->bytes = reader_le64(r);
+	ret->name = get_name(r);
+	if (!ret->bytes || ret->bytes > TP_LEAF_BYTES || ret->off > INT64_MAX - ret->bytes)
+		r->bad = true;
+}
+
+int tp_put_segment(struct buf *out, uint8_t flags, uint16_t slot, const struct tp_range *m)
+{
+	int r;
+	size_t at = tp_frame_begin(out, &r);
+
+	r |= buf_put_le64(out, m->size);
+	r |= put_range(out, m);
+	if (flags & TP_F_COPIES)
+		r |= put_name(out, m->basis);
+	return frame_finish(out, at, r, TP_SEGMENT, flags, slot);
+}
+
+int tp_get_segment(const struct tp_frame *f, struct tp_range *ret, struct err *e)
+{
+	struct reader r = reader_of(f->payload);
+
+	*ret = (struct tp_range){ .size = reader_le64(&r) };
+	get_range(&r, ret);
+	if (f->flags & TP_F_COPIES)
+		ret->basis = get_name(&r);
+	if (!tp_temp_ok(ret->name) || ret->size > INT64_MAX || ret->off + ret->bytes > ret->size)
+		r.bad = true;
+	return finish(f, &r, e);
+}
+
+int tp_put_hashreq(struct buf *out, uint16_t slot, const struct tp_range *m)
+{
+	int r;
+	size_t at = tp_frame_begin(out, &r);
+
+	r |= put_range(out, m);
+	return frame_finish(out, at, r, TP_HASHREQ, 0, slot);
+}
+
+int tp_get_hashreq(const struct tp_frame *f, struct tp_range *ret, struct err *e)
+{
+	struct reader r = reader_of(f->payload);
+
+	*ret = (struct tp_range){ 0 };
+	get_range(&r, ret);
+	return finish(f, &r, e);
+}
+
+int tp_put_copy(struct buf *out, uint16_t slot, const struct tp_copy *m)
+{
+	int r;
+	size_t at = tp_frame_begin(out, &r);
+
+	r |= buf_put_le64(out, m->off);
+	r |= buf_put_le64(out, m->from);
+	r |= buf_put_le64(out, m->bytes);
+	return frame_finish(out, at, r, TP_COPY, 0, slot);
+}
+
+int tp_get_copy(const struct tp_frame *f, struct tp_copy *ret, struct err *e)
+{
+	struct reader r = reader_of(f->payload);
+
+	ret->off = reader_le64(&r);
+	ret->from = reader_le64(&r);
+	ret->bytes = reader_le64(&r);
+	if (ret->bytes > TP_LEAF_BYTES || ret->off > INT64_MAX - ret->bytes ||
+	    ret->from > INT64_MAX - ret->bytes)
+		r.bad = true;
+	return finish(f, &r, e);
+}
+
+int tp_put_hashed(struct buf *out, uint16_t slot, uint32_t error, const struct tp_hash_value *h)
+{
+	int r;
+	size_t at = tp_frame_begin(out, &r);
+
+	r |= error ? buf_put_le32(out, error) : buf_put(out, h->b, sizeof(h->b));
+	return frame_finish(out, at, r, TP_HASHED, error ? TP_F_ERROR : 0, slot);
+}
+
+int tp_get_hashed(const struct tp_frame *f, uint32_t *ret_error, struct tp_hash_value *ret,
+		  struct err *e)
+{
+	struct reader r = reader_of(f->payload);
+
+	*ret_error = 0;
+	if (f->flags & TP_F_ERROR) {
+		*ret_error = reader_le32(&r);
+		r.bad |= !*ret_error;
+	} else {
+		get_hash(&r, ret);
+	}
 	return finish(f, &r, e);
 }
 

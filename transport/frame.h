@@ -78,7 +78,7 @@ int tp_put_path(struct buf *out, uint8_t type, uint8_t flags, uint16_t slot, str
 	_must_check_;
 int tp_get_path(const struct tp_frame *f, struct bytes *ret, struct err *e) _must_check_;
 
-/* ENTRY, FILE, OPEN, META, DIRMETA, CHECK: metadata and a name (of DIRMETA: a path) */
+/* ENTRY, FILE, OPEN, META, FINISH, DIRMETA, CHECK: metadata and a name (of DIRMETA: a path) */
 struct tp_entry {
 	struct tp_meta meta;
 	struct bytes name;    /* DIRMETA, CHECK with TP_F_PATH: the path */
@@ -87,6 +87,7 @@ struct tp_entry {
 	uint64_t hole_bytes;  /* CHECK with TP_F_HASH */
 	uint32_t holes;
 	struct tp_hash_value hash; /* META, CHECK with TP_F_HASH */
+	struct bytes temp;    /* FINISH */
 };
 int tp_put_entry(struct buf *out, uint8_t type, uint8_t flags, uint16_t slot,
 		 const struct tp_entry *m) _must_check_;
@@ -102,6 +103,31 @@ int tp_put_close(struct buf *out, uint16_t slot, uint64_t size, const struct tp_
 	_must_check_;
 int tp_get_close(const struct tp_frame *f, uint64_t *ret_size, struct tp_hash_value *ret,
 		 struct err *e) _must_check_;
+
+/* SEGMENT; HASHREQ without size and basis */
+struct tp_range {
+	uint64_t size;
+	uint64_t off, bytes;
+	struct bytes name;  /* SEGMENT: the temporary one */
+	struct bytes basis; /* with TP_F_COPIES */
+};
+int tp_put_segment(struct buf *out, uint8_t flags, uint16_t slot, const struct tp_range *m)
+	_must_check_;
+int tp_get_segment(const struct tp_frame *f, struct tp_range *ret, struct err *e) _must_check_;
+int tp_put_hashreq(struct buf *out, uint16_t slot, const struct tp_range *m) _must_check_;
+int tp_get_hashreq(const struct tp_frame *f, struct tp_range *ret, struct err *e) _must_check_;
+
+struct tp_copy {
+	uint64_t off, from, bytes;
+};
+int tp_put_copy(struct buf *out, uint16_t slot, const struct tp_copy *m) _must_check_;
+int tp_get_copy(const struct tp_frame *f, struct tp_copy *ret, struct err *e) _must_check_;
+
+/* HASHED: a hash, or an error (errno; 0: none) */
+int tp_put_hashed(struct buf *out, uint16_t slot, uint32_t error, const struct tp_hash_value *h)
+	_must_check_;
+int tp_get_hashed(const struct tp_frame *f, uint32_t *ret_error, struct tp_hash_value *ret,
+		  struct err *e) _must_check_;
 
 struct tp_link_msg {
 	struct bytes dir, from; /* the existing name */
@@ -167,11 +193,13 @@ int tp_get_item(struct reader *r, struct tp_item_entry *ret, struct err *e) _mus
 static inline int tp_is_completion(uint8_t type)
 {
 	return type == TP_ENTRY || type == TP_FILE || type == TP_CLOSE || type == TP_META ||
-	       type == TP_LINK || type == TP_REMOVE || type == TP_DIRMETA || type == TP_CHECK ||
-	       type == TP_CHECKLINK;
+	       type == TP_LINK || type == TP_REMOVE || type == TP_DIRMETA || type == TP_FINISH ||
+	       type == TP_CHECK || type == TP_CHECKLINK;
 }
 
 /* A name that may stand in a frame: 1..TP_NAME_MAX bytes, no slash, no NUL, not . or .. */
 bool tp_name_ok(struct bytes name);
+/* A temporary name of D's choice (protocol.h). */
+bool tp_temp_ok(struct bytes name);
 /* A path that may: components as above, single slashes, no more than TP_PATH_MAX bytes. */
 bool tp_path_ok(struct bytes path);

@@ -43,12 +43,20 @@
  *   Version: the highest that both know; none: ABORT (TP_ABORT_VERSION), exit status 2.
  *   Features: those that both name.
  *
- * Completions.  ENTRY, FILE, CLOSE, META, LINK, REMOVE, DIRMETA, CHECK and CHECKLINK each ask
- * R to finish one thing.  Both sides number them from 1 in the order of the wire.  R answers with ACK n: all
- * up to n are done, but for those that a REFUSE has named before; a WARN names one that was
- * done but lost something.  R sends ACK when it has run out of input, and at least every
- * TP_ACK_EVERY completions.  CHECK and CHECKLINK change nothing; where what is there differs a
- * DIFFER tells it before the ACK.
+ * Completions.  ENTRY, FILE, CLOSE, FINISH, META, LINK, REMOVE, DIRMETA, CHECK and CHECKLINK
+ * each ask R to finish one thing.  Both sides number them from 1 in the order of the wire.  R
+ * answers with ACK n: all up to n are done, but for those that a REFUSE has named before; a
+ * WARN names one that was done but lost something.  R sends ACK when it has run out of input,
+ * and at least every TP_ACK_EVERY completions.  CHECK and CHECKLINK change nothing; where what
+ * is there differs a DIFFER tells it before the ACK.
+ *
+ * Big files go in segments, over any of the sessions and in any order, into a file with a
+ * temporary name that all of their receivers open: SEGMENT, then DATA, HOLE and COPY with
+ * offsets of the file that grow and stay within the segment, then CLOSE with the number of
+ * its bytes and their hash, which is that of a leaf (transport/hash.h).  What is left out of
+ * a segment is a hole.  When all of them were acknowledged, one session sends FINISH.  The
+ * temporary file outlives a connection that breaks, so that nothing is sent twice; HASHREQ
+ * asks what is in it.
  *
  * DIR sets the directory that the names of later frames are in.  If R cannot enter it, each
  * completion in it is refused with that error.
@@ -58,8 +66,8 @@
 #define TP_MAGIC_BYTES 16
 #define TP_NOISE_MAX   65536u
 
-#define TP_VERSION_MIN 1u
-#define TP_VERSION_MAX 1u
+#define TP_VERSION_MIN 2u /* segments, and hashes of big files are trees */
+#define TP_VERSION_MAX 2u
 
 #define TP_BLOCK_HEAD    4u
 #define TP_BLOCK_Z       0x80000000u
@@ -78,6 +86,10 @@
 #define TP_SLOT_MAX      1024u        /* slots are below this number */
 #define TP_ACK_EVERY     256u
 #define TP_HASH_BYTES    16u
+
+/* Names of D's choice for files in the making: this, then hexadecimal digits and dots. */
+#define TP_TEMP_PREFIX ".stager-tmp."
+#define TP_TEMP_MAX    47u
 
 /* Feature bits of HELLO; bits that a side does not know are ignored. */
 enum tp_feature {
@@ -126,6 +138,16 @@ enum tp_type {
 			Flag PATH: in place of the name a path, of a directory */
 	TP_CHECKLINK, /* as LINK, then le32 links: the two names shall be one inode, which has
 			no more than `links` names.  Refused with ENOENT where one is missing */
+	TP_SEGMENT,  /* slot; le64 size of the file, le64 offset, le64 bytes, temporary name:
+			begin a part of a big file; what the file has there goes.  It is refused
+			with TP_E_STALE when the temporary file is not there, or is none of ours.
+			Flag CREATE: it is made when it is missing.  Flag COPIES: a name follows,
+			COPY frames take from that file */
+	TP_COPY,     /* slot; le64 offset, le64 offset in the basis, le64 bytes */
+	TP_FINISH,   /* meta, name, temporary name: all is in it, it becomes the file of that
+			name.  Flag CREATE: there were no segments, it is all one hole.  Refused
+			with TP_E_STALE like SEGMENT, with TP_E_BLOCKED it is kept */
+	TP_HASHREQ,  /* slot; le64 offset, le64 bytes (a leaf at most), name: ask for HASHED */
 
 	/* R->D */
 	TP_READY = 64, /* below */
@@ -143,6 +165,8 @@ enum tp_type {
 			  1: meta of what is there, without XATTR, its link target cut to
 			  TP_TEXT_MAX bytes; text: the names of attributes that differ, with
 			  blanks between them, and cut to what a text may be */
+	TP_HASHED,     /* slot; hash[16] of what a file has there, as of a leaf.  Flag ERROR:
+			  le32 error instead */
 };
 
 /* Frame flags; each belongs to the frames named above. */
@@ -155,6 +179,7 @@ enum tp_type {
 #define TP_F_ERROR     2u
 #define TP_F_LIVE      2u
 #define TP_F_PATH      4u
+#define TP_F_COPIES    2u
 
 /* Refusals that errno has no name for. */
 #define TP_E_BASE     20000u

@@ -49,7 +49,7 @@ static void make_tree(const char *dir, char *root, size_t max)
 /* The preamble is right, the frames are the fuzzer's. */
 static int conversation(const char *root, struct bytes frames)
 {
-	const struct tp_hello hello = { .version_min = 1, .version_max = 1, .idle_s = 1,
+	const struct tp_hello hello = { .version_min = TP_VERSION_MIN, .version_max = TP_VERSION_MAX, .idle_s = 1,
 					.root = bytes_str(root) };
 	struct buf all = BUF_INIT, wire = BUF_INIT;
 	struct tp_pack *pack;

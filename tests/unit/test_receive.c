@@ -223,8 +223,8 @@ static void start_bare(struct fixture *f, uid_t uid)
 static void put_hello(struct fixture *f, const char *root, uint32_t flags, uint32_t idle_s)
 {
 	const struct tp_hello m = {
-		.version_min = 1,
-		.version_max = 1,
+		.version_min = TP_VERSION_MIN,
+		.version_max = TP_VERSION_MAX,
 		.features = TP_FEATURE_ZSTD,
 		.flags = flags,
 		.idle_s = idle_s,

@@ -16,21 +16,15 @@ static int copy_plain(struct rcv_env *v, int from, int to, uint64_t off, uint64_
 	while (off < end) {
 		size_t want = (size_t)MIN(end - off, (uint64_t)RCV_SCRATCH_BYTES);
 		ssize_t n = io_pread_full(from, v->scratch, want, off);
+		int r;
 
 		if (n < 0)
 			return (int)n;
 		if (n == 0)
 			return 0;
-		for (ssize_t done = 0; done < n;) {
-			ssize_t w = pwrite(to, v->scratch + done, (size_t)(n - done),
-					   (off_t)off + done);
-
-			if (w < 0 && errno == EINTR)
-				continue;
-			if (w < 0)
-				return -errno;
-			done += w;
-		}
+		r = io_pwrite_all(to, v->scratch, (size_t)n, off);
+		if (r < 0)
+			return r;
 		off += (uint64_t)n;
 	}
 	return 0;

@@ -203,18 +203,15 @@ int rcv_files_open(struct rcv_env *v, struct rcv_files *files, uint16_t slot,
 
 static int slot_write(struct rcv_env *v, struct slot *s, uint64_t off, struct bytes data)
 {
+	int r;
+
 	if (off > INT64_MAX - data.n)
 		return rcv_fail(v, -EFBIG, "write", "an offset beyond what a file can have");
-	for (size_t done = 0; done < data.n;) {
-		ssize_t n = pwrite(s->file.fd, data.p + done, data.n - done, (off_t)(off + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return rcv_fail_sys(v, "write", s->name.s);
-		done += (size_t)n;
-	}
-	return 0;
+	r = io_pwrite_all(s->file.fd, data.p, data.n, off);
+	if (r == 0)
+		return 0;
+	errno = -r;
+	return rcv_fail_sys(v, "write", s->name.s);
 }
 
 /*
@@ -308,18 +305,18 @@ static int hole_matters(struct rcv_env *v, const struct slot *s, uint64_t off, u
 	return 0;
 }
 
-static int write_zeros(struct rcv_env *v, const struct slot *s, uint64_t off, uint64_t to)
+int rcv_write_zeros(struct rcv_env *v, int fd, const char *name, uint64_t off, uint64_t to)
 {
 	memset(v->scratch, 0, RCV_SCRATCH_BYTES);
 	while (off < to) {
 		size_t n = (size_t)MIN(to - off, (uint64_t)RCV_SCRATCH_BYTES);
-		ssize_t w = pwrite(s->file.fd, v->scratch, n, (off_t)off);
+		int r = io_pwrite_all(fd, v->scratch, n, off);
 
-		if (w < 0 && errno == EINTR)
-			continue;
-		if (w < 0)
-			return rcv_fail_sys(v, "write", s->name.s);
-		off += (uint64_t)w;
+		if (r < 0) {
+			errno = -r;
+			return rcv_fail_sys(v, "write", name);
+		}
+		off += n;
 	}
 	return 0;
 }
@@ -345,7 +342,7 @@ static int slot_punch(struct rcv_env *v, struct slot *s, uint64_t off, uint64_t 
 		return 0;
 	if (errno != EOPNOTSUPP && errno != ENOSYS)
 		return rcv_fail_sys(v, "punch hole", s->name.s);
-	return matters ? write_zeros(v, s, off, to) : 0;
+	return matters ? rcv_write_zeros(v, s->file.fd, s->name.s, off, to) : 0;
 }
 
 int rcv_files_hole(struct rcv_env *v, struct rcv_files *files, uint16_t slot, uint64_t off,

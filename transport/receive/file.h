@@ -19,6 +19,10 @@
 /* A file with its content at hand, in the current directory. */
 int rcv_file_whole(struct rcv_env *v, const struct tp_entry *m) _must_check_;
 
+/* Zeros in [off, to) of fd, where no hole can be made; name is for messages. */
+int rcv_write_zeros(struct rcv_env *v, int fd, const char *name, uint64_t off, uint64_t to)
+	_must_check_;
+
 struct rcv_files;
 int rcv_files_new(struct rcv_files **ret, struct err *e) _must_check_;
 void rcv_files_free(struct rcv_files *files); /* drops what is open; NULL is fine */

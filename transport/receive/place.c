@@ -18,7 +18,7 @@
 
 void rcv_temp_name(struct rcv_env *v, char ret[RCV_TEMP_MAX])
 {
-	snprintf(ret, RCV_TEMP_MAX, ".stager-tmp.%x.%x", (unsigned)getpid(), v->temp_serial++);
+	snprintf(ret, RCV_TEMP_MAX, TP_TEMP_PREFIX "%x.%x", (unsigned)getpid(), v->temp_serial++);
 }
 
 /* After EPERM: take off the flags of name and of its directory.  True: try again. */
@@ -32,7 +32,7 @@ static bool unlock_both(const struct rcv_dir *dir, const char *name)
 }
 
 /* Also from a directory that only takes more names. */
-static void drop_temp(const struct rcv_dir *dir, const char *temp)
+void rcv_temp_drop(const struct rcv_dir *dir, const char *temp)
 {
 	if (unlinkat(dir->fd, temp, 0) < 0 && errno == EPERM && unlock_both(dir, temp))
 		unlinkat(dir->fd, temp, 0);
@@ -78,7 +78,7 @@ static enum rcv_how try_out(struct rcv_env *v, const struct rcv_dir *dir)
 	for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
 		rcv_temp_name(v, temp);
 		if (link_fd(ways[i], fd, dir->fd, temp) == 0) {
-			drop_temp(dir, temp);
+			rcv_temp_drop(dir, temp);
 			return ways[i];
 		}
 		if (!tells_of_device(errno) || rcv_dir_gone(dir))
@@ -184,6 +184,59 @@ static int clear_directory(struct rcv_env *v, const struct rcv_dir *dir, const c
 	return r;
 }
 
+/* Who owns what we make here?  A server may map our user to another one. */
+static bool is_own(struct rcv_env *v, const struct stat *st)
+{
+	static const struct tp_meta meta = { .mode = S_IFREG | 0600 };
+	struct rcv_newfile f = RCV_NEWFILE_INIT;
+	struct stat mine;
+	bool own;
+
+	if (st->st_uid == geteuid())
+		return true;
+	if (rcv_newfile_open(v, v->cur, &meta, O_RDWR, &f) < 0)
+		return false;
+	own = fstat(f.fd, &mine) == 0 && mine.st_uid == st->st_uid;
+	rcv_newfile_drop(&f);
+	return own;
+}
+
+int rcv_temp_open(struct rcv_env *v, const char *temp, bool create)
+{
+	int flags = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC |
+		    (create ? O_CREAT : 0);
+	_cleanup_close_ int fd = openat(v->cur->fd, temp, flags, 0600);
+	struct stat st;
+
+	if (fd < 0 && errno == EPERM && unlock_both(v->cur, "."))
+		fd = openat(v->cur->fd, temp, flags, 0600);
+	if (fd < 0 && errno != ENOENT && errno != ELOOP && errno != EISDIR)
+		return rcv_fail_sys(v, "create", temp);
+	/* Gone with its directory, as the caller will see. */
+	if (fd < 0 && create)
+		return rcv_fail_sys(v, "create", temp);
+	if (fd < 0)
+		return rcv_fail(v, -(int)TP_E_STALE, "open", "the temporary file is gone");
+	if (fstat(fd, &st) < 0)
+		return rcv_fail_sys(v, "stat", temp);
+	if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || (st.st_mode & 07777) != 0600 ||
+	    !is_own(v, &st))
+		return rcv_fail(v, -(int)TP_E_STALE, "open",
+				"what has the temporary name is none of ours");
+	return TAKE_FD(fd);
+}
+
+int rcv_place_free(struct rcv_env *v, const struct rcv_dir *dir, const char *name)
+{
+	struct stat st;
+	int r;
+
+	if (fstatat(dir->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode))
+		return 0;
+	r = clear_directory(v, dir, name);
+	return r == -(int)TP_E_BLOCKED ? r : 0;
+}
+
 int rcv_place_temp(struct rcv_env *v, const struct rcv_dir *dir, const char *temp,
 		   const char *name)
 {
@@ -224,7 +277,7 @@ int rcv_place_temp(struct rcv_env *v, const struct rcv_dir *dir, const char *tem
 			r = rcv_fail_sys(v, "rename", name);
 		break;
 	}
-	drop_temp(dir, temp);
+	rcv_temp_drop(dir, temp);
 	return r;
 }
 
@@ -302,7 +355,7 @@ void rcv_newfile_drop(struct rcv_newfile *f)
 {
 	if (f->fd >= 0) {
 		if (f->temp[0])
-			drop_temp(f->dir, f->temp);
+			rcv_temp_drop(f->dir, f->temp);
 		close(f->fd);
 	}
 	rcv_dir_put(f->dir);

@@ -10,7 +10,7 @@
 #include "transport/receive/dirs.h"
 #include "transport/receive/env.h"
 
-#define RCV_TEMP_MAX 48u /* ".stager-tmp.<pid>.<serial>" */
+#define RCV_TEMP_MAX (TP_TEMP_MAX + 1) /* TP_TEMP_PREFIX "<pid>.<serial>", or of the driver */
 
 struct rcv_newfile {
 	int fd;
@@ -44,6 +44,19 @@ int rcv_newfile_place(struct rcv_env *v, struct rcv_newfile *f, const char *name
 
 /* Forget it; fine after rcv_newfile_place() and on RCV_NEWFILE_INIT. */
 void rcv_newfile_drop(struct rcv_newfile *f);
+
+/*
+ * Open a temporary file whose name the driver chose, in the current directory, to read and
+ * write it.  It must be a regular file of our own without a second name.  -TP_E_STALE: it is
+ * not, or it is missing and create is false.  A descriptor, or negative and v->fault.
+ */
+int rcv_temp_open(struct rcv_env *v, const char *temp, bool create) _must_check_;
+
+/* Remove a temporary name; that it is gone already, or cannot be, does not matter. */
+void rcv_temp_drop(const struct rcv_dir *dir, const char *temp);
+
+/* Is a directory that is not empty in the way of name?  0, or -TP_E_BLOCKED and v->fault. */
+int rcv_place_free(struct rcv_env *v, const struct rcv_dir *dir, const char *name) _must_check_;
 
 /*
  * Rename temp to name in dir over whatever is there; temp is removed when that fails.

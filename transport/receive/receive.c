@@ -20,7 +20,9 @@
 #include "transport/receive/file.h"
 #include "transport/receive/list.h"
 #include "transport/receive/node.h"
+#include "transport/receive/range.h"
 #include "transport/receive/root.h"
+#include "transport/receive/segment.h"
 #include "transport/receive/sign.h"
 #include "transport/stream.h"
 
@@ -38,6 +40,7 @@ struct conv {
 	struct rcv_root root;
 	struct rcv_env env;
 	struct rcv_files *files;
+	struct rcv_segments *segs;
 	struct rcv_jobs jobs;
 	struct tp_unpack *unpack;
 	struct tp_pack *pack;
@@ -281,7 +284,7 @@ static int on_open(struct conv *c, const struct tp_frame *f, struct err *e)
 		return r;
 	if (!S_ISREG(m.meta.mode))
 		return malformed(c, e, "OPEN of another type");
-	if (rcv_jobs_busy(&c->jobs, f->slot))
+	if (rcv_jobs_busy(&c->jobs, f->slot) || rcv_segments_busy(c->segs, f->slot))
 		return malformed(c, e, "OPEN in a slot that is in use");
 	return proceed(c, rcv_files_open(&c->env, c->files, f->slot, &m, f->flags & TP_F_BASIS),
 		       e);
@@ -293,6 +296,8 @@ static int on_data(struct conv *c, const struct tp_frame *f, struct err *e)
 	uint64_t off;
 	int r = decoded(c, tp_get_data(f, &off, &data, e));
 
+	if (r == 0 && rcv_segments_busy(c->segs, f->slot))
+		return proceed(c, rcv_segments_data(&c->env, c->segs, f->slot, off, data), e);
 	return r < 0 ? r : proceed(c, rcv_files_data(&c->env, c->files, f->slot, off, data), e);
 }
 
@@ -301,6 +306,8 @@ static int on_hole(struct conv *c, const struct tp_frame *f, struct err *e)
 	uint64_t off, n;
 	int r = decoded(c, tp_get_hole(f, &off, &n, e));
 
+	if (r == 0 && rcv_segments_busy(c->segs, f->slot))
+		return proceed(c, rcv_segments_hole(&c->env, c->segs, f->slot, off, n), e);
 	return r < 0 ? r : proceed(c, rcv_files_hole(&c->env, c->files, f->slot, off, n), e);
 }
 
@@ -315,13 +322,64 @@ static int on_close(struct conv *c, const struct tp_frame *f, struct err *e)
 	uint64_t size;
 	int r = decoded(c, tp_get_close(f, &size, &hash, e));
 
+	if (r == 0 && rcv_segments_busy(c->segs, f->slot))
+		return complete(c, rcv_segments_close(&c->env, c->segs, f->slot, size, &hash), e);
 	return r < 0 ? r :
 		       complete(c, rcv_files_close(&c->env, c->files, f->slot, size, &hash), e);
 }
 
 static int on_drop(struct conv *c, const struct tp_frame *f, struct err *e)
 {
+	if (rcv_segments_busy(c->segs, f->slot))
+		return proceed(c, rcv_segments_drop(&c->env, c->segs, f->slot), e);
 	return proceed(c, rcv_files_drop(&c->env, c->files, f->slot), e);
+}
+
+static bool slot_busy(const struct conv *c, uint16_t slot)
+{
+	return rcv_jobs_busy(&c->jobs, slot) || rcv_files_busy(c->files, slot) ||
+	       rcv_segments_busy(c->segs, slot);
+}
+
+static int on_segment(struct conv *c, const struct tp_frame *f, struct err *e)
+{
+	struct tp_range m;
+	int r = decoded(c, tp_get_segment(f, &m, e));
+
+	if (r < 0)
+		return r;
+	if (slot_busy(c, f->slot))
+		return malformed(c, e, "SEGMENT in a slot that is in use");
+	return proceed(c, rcv_segments_open(&c->env, c->segs, f->slot, &m, f->flags), e);
+}
+
+static int on_copy(struct conv *c, const struct tp_frame *f, struct err *e)
+{
+	struct tp_copy m;
+	int r = decoded(c, tp_get_copy(f, &m, e));
+
+	return r < 0 ? r : proceed(c, rcv_segments_copy(&c->env, c->segs, f->slot, &m), e);
+}
+
+static int do_finish(struct rcv_env *v, const void *m)
+{
+	return rcv_segments_finish(v, m, false);
+}
+
+static int do_finish_create(struct rcv_env *v, const void *m)
+{
+	return rcv_segments_finish(v, m, true);
+}
+
+static int on_finish(struct conv *c, const struct tp_frame *f, struct err *e)
+{
+	struct tp_entry m = { 0 };
+	int r = get_entry(c, f, &m, e);
+
+	if (r < 0)
+		return r;
+	return complete(c, run_in_dir(c, f->flags & TP_F_CREATE ? do_finish_create : do_finish,
+				      &m), e);
 }
 
 static int do_meta(struct rcv_env *v, const void *m)
@@ -435,7 +493,7 @@ static int on_checklink(struct conv *c, const struct tp_frame *f, struct err *e)
 
 static int start(struct conv *c, struct rcv_job *job, struct err *e)
 {
-	if (rcv_jobs_busy(&c->jobs, job->slot) || rcv_files_busy(c->files, job->slot)) {
+	if (slot_busy(c, job->slot)) {
 		job->free(job);
 		return malformed(c, e, "a slot that is in use");
 	}
@@ -476,6 +534,22 @@ static int on_sigreq(struct conv *c, const struct tp_frame *f, struct err *e)
 		return rcv_sign_refuse(f->slot, error, &c->out) < 0 ? no_memory(c, e) : 0;
 	}
 	if (rcv_sign_new(f->slot, bytes_of(cur->path, cur->path_bytes), &m, &job, e) < 0)
+		return no_memory(c, e);
+	return start(c, job, e);
+}
+
+static int on_hashreq(struct conv *c, const struct tp_frame *f, struct err *e)
+{
+	const struct rcv_dir *cur = c->env.cur;
+	struct rcv_job *job;
+	struct tp_range m;
+	int r = decoded(c, tp_get_hashreq(f, &m, e));
+
+	if (r < 0)
+		return r;
+	if (!cur)
+		return rcv_range_refuse(f->slot, ENOENT, &c->out) < 0 ? no_memory(c, e) : 0;
+	if (rcv_range_new(f->slot, bytes_of(cur->path, cur->path_bytes), &m, &job, e) < 0)
 		return no_memory(c, e);
 	return start(c, job, e);
 }
@@ -542,6 +616,10 @@ static const struct {
 	[TP_BYE] = { on_bye, 0 },
 	[TP_CHECK] = { on_check, TP_F_HASH | TP_F_LIVE | TP_F_PATH },
 	[TP_CHECKLINK] = { on_checklink, 0 },
+	[TP_SEGMENT] = { on_segment, TP_F_CREATE | TP_F_COPIES },
+	[TP_COPY] = { on_copy, 0 },
+	[TP_FINISH] = { on_finish, TP_F_CREATE },
+	[TP_HASHREQ] = { on_hashreq, 0 },
 };
 
 static int handle(struct conv *c, const struct tp_frame *f, struct err *e)
@@ -785,7 +863,7 @@ static int take_root(struct conv *c, const struct tp_hello *hello, struct err *e
 		r = rcv_env_init(&c->env, c->root.fd, c->root.abilities, c->root.super, &hooks, c, e);
 	if (r < 0)
 		return aborts(c, TP_ABORT_ROOT, r);
-	if (rcv_files_new(&c->files, e) < 0)
+	if (rcv_files_new(&c->files, e) < 0 || rcv_segments_new(&c->segs, e) < 0)
 		return no_memory(c, e);
 	return 0;
 }
@@ -857,6 +935,7 @@ static int hang_up(struct conv *c, const struct err *why)
 static void conv_fini(struct conv *c)
 {
 	rcv_files_free(c->files);
+	rcv_segments_free(c->segs);
 	rcv_jobs_fini(&c->jobs);
 	rcv_env_fini(&c->env);
 	rcv_root_drop(&c->root);
