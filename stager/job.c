@@ -23,6 +23,7 @@ void stg_job_free(struct stg_job *j)
 		return;
 	if (j->filter)
 		stg_filter_dir_unref(j->filter);
+	stg_bigfile_unref(j->big);
 	free(j->items);
 	buf_fini(&j->bytes);
 	free(j);

@@ -5,7 +5,8 @@
  *
  * A job is some items of one directory (or, in the later stages of a phase, items that each
  * name their directory).  One session works on a job; what it could not finish goes back as
- * a new job.  Nothing in a job points outside of it but the filter node, which is counted.
+ * a new job.  Nothing in a job points outside of it but the filter node and the big file, which are
+ * counted.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,6 +14,7 @@
 #include "common/buf.h"
 #include "common/bytes.h"
 #include "common/error.h"
+#include "stager/bigfile.h"
 #include "stager/entry.h"
 
 struct stg_filter_dir;
@@ -53,6 +55,7 @@ struct stg_item {
 enum stg_job_kind {
 	STG_JOB_ITEMS,   /* work through the items */
 	STG_JOB_COMPARE, /* first list the directory on the target and compare */
+	STG_JOB_BIG,     /* do some of the work for a big file; the one item tells which */
 };
 
 struct stg_job {
@@ -63,6 +66,8 @@ struct stg_job {
 	bool only_list; /* COMPARE: the directory is not made when it is missing */
 	int filter_index; /* of the node, for the delete plan */
 	struct stg_filter_dir *filter;
+	struct stg_bigfile *big; /* BIG: counted */
+	struct stg_big_claim claim; /* the session's part of it */
 	struct stg_item *items;
 	size_t n, cap;
 	size_t pending; /* items not done yet */

@@ -131,8 +131,13 @@ int peer_on_refuse(struct peer *p, const struct tp_refusal *m, struct err *e)
 			return 0;
 		}
 	}
+	/* Another receiver may have brought it back; such names are looked for in the end. */
+	if (f->kind == FLIGHT_TEMP)
+		return 0;
 	snprintf(operation, sizeof(operation), "%.*s", (int)MIN(m->operation.n, (size_t)63),
 		 m->operation.n ? (const char *)m->operation.p : "");
+	if (job && job->kind == STG_JOB_BIG)
+		return peer_big_refused(p, f, m, operation, message(text, m), e);
 	if (!item) {
 		atomic_fetch_add(&p->run->count.failed, 1);
 		if (p->run->report)
@@ -215,7 +220,13 @@ static int settle(struct peer *p, struct flight *f, struct err *e)
 	case FLIGHT_BELOW:
 		atomic_fetch_add(&run->count.deleted, 1);
 		return 0;
+	case FLIGHT_TEMP:
+		return 0;
+	case FLIGHT_SEGMENT:
+		break;
 	}
+	if (r == 0 && f->job->kind == STG_JOB_BIG)
+		return peer_big_acked(p, f, e);
 	if (r == 0)
 		peer_item_done(p, f->job, item);
 	return r;
@@ -242,7 +253,11 @@ static int give_back_job(struct peer *p, struct stg_job *job, struct err *e)
 {
 	bool compare = job->kind == STG_JOB_COMPARE && !job->compared;
 	struct stg_job *back;
-	int r = stg_job_new(compare ? STG_JOB_COMPARE : STG_JOB_ITEMS, &back, e);
+	int r;
+
+	if (job->kind == STG_JOB_BIG)
+		return peer_give_back_big(p, job, e);
+	r = stg_job_new(compare ? STG_JOB_COMPARE : STG_JOB_ITEMS, &back, e);
 
 	if (r < 0)
 		return r;
@@ -267,6 +282,7 @@ int peer_give_back(struct peer *p, struct err *e)
 	int r = 0;
 
 	peer_file_close(p);
+	p->seg.job = NULL;
 	for (size_t i = 0; i < PEER_SLOTS; i++)
 		if (p->slots[i].kind != SLOT_FREE)
 			peer_slot_free(p, &p->slots[i]);

@@ -5,6 +5,7 @@
  *
  *   sender.c    the thread: connecting, the loop of reading and writing, reconnecting
  *   transmit.c  items to frames; the contents of files
+ *   segment.c   segments of big files, which several sessions share
  *   outcome.c   what the receiver answers to completions
  *   listing.c   listings: comparing a directory, removing a tree
  *
@@ -38,6 +39,8 @@ struct flight {
 		FLIGHT_DIR,     /* the same for a directory's final metadata */
 		FLIGHT_REMOVED, /* forget the item */
 		FLIGHT_BELOW,   /* something below a removed directory; no item */
+		FLIGHT_SEGMENT, /* of a big file; the row has its hash */
+		FLIGHT_TEMP,    /* a temporary name was removed; no item, and no matter */
 	} kind;
 	bool refused;
 	bool warned;
@@ -87,6 +90,14 @@ struct peer_file {
 	struct buf delta_out;
 };
 
+/* The segment that is being read. */
+struct peer_segment {
+	struct stg_job *job; /* NULL: none */
+	bool check;          /* read it only, to see whether the source has changed */
+	uint16_t slot;
+	uint64_t off, end, run_end;
+};
+
 struct peer {
 	struct stg_run *run;
 	unsigned index;
@@ -111,6 +122,7 @@ struct peer {
 	struct slot slots[PEER_SLOTS];
 	size_t sig_bytes;
 	struct peer_file file;
+	struct peer_segment seg;
 	struct tp_hash *hash;
 	uint8_t *scratch;
 	struct buf xattrs, path;
@@ -146,6 +158,40 @@ int peer_enter(struct peer *p, struct bytes path, bool create, struct err *e) _m
 int peer_add_flight(struct peer *p, const struct flight *f, struct err *e) _must_check_;
 int peer_slot_new(struct peer *p, enum slot_kind kind, struct err *e) _must_check_;
 void peer_slot_free(struct peer *p, struct slot *s);
+
+/* An entry frame of type with the metadata of st; -E2BIG: too large to be sent. */
+int peer_put_entry(struct peer *p, uint8_t type, uint8_t flags, uint16_t slot,
+		   struct tp_entry *m, const struct stg_stat *st, struct bytes name);
+/* After peer_put_entry() failed with r: only this entry is lost when it was too large. */
+int peer_put_failed(struct peer *p, struct stg_job *job, struct stg_item *item, int r,
+		    struct err *e);
+/* Count the completion whose acknowledgement makes st and hash (NULL: none) the item's row. */
+int peer_fly_row(struct peer *p, struct stg_job *job, struct stg_item *item,
+		 const struct stg_stat *st, bool live, const struct tp_hash_value *hash,
+		 struct err *e) _must_check_;
+/* The source could not be read: code is -errno.  The item is done. */
+void peer_source_error(struct peer *p, struct stg_job *job, struct stg_item *item,
+		       const char *operation, int code);
+/* It changed while it was read, and goes as it was. */
+void peer_note_changed(struct peer *p, const struct stg_item *item);
+/* statx(2) as stg_stat.  0 or -errno. */
+int peer_restat(int dirfd, const char *name, int flags, struct stg_stat *ret) _must_check_;
+
+/* --- segment.c --- */
+
+/* Let the sessions share the file behind fd (taken over); the item is done here. */
+int peer_begin_big(struct peer *p, struct stg_job *job, struct stg_item *item, int fd,
+		   const struct stg_stat *st, struct err *e) _must_check_;
+/* Do some of the work that a BIG job, just popped, is about. */
+int peer_take_big(struct peer *p, struct stg_job *job, struct err *e) _must_check_;
+/* The next piece of the segment that is being read. */
+int peer_step_segment(struct peer *p, struct err *e) _must_check_;
+/* What became of a completion of a BIG job; it is dealt with. */
+int peer_big_acked(struct peer *p, struct flight *f, struct err *e) _must_check_;
+int peer_big_refused(struct peer *p, struct flight *f, const struct tp_refusal *m,
+		     const char *operation, const char *text, struct err *e) _must_check_;
+/* The connection is gone: others go on with what the job had claimed. */
+int peer_give_back_big(struct peer *p, struct stg_job *job, struct err *e) _must_check_;
 
 /* --- outcome.c --- */
 

@@ -118,6 +118,7 @@ struct stg_run {
 	bool distrust_locked;
 	atomic_bool locked; /* the scan has seen such an entry */
 
+	atomic_uint big_serial; /* for the temporary names of big files */
 	atomic_uint pass;     /* counts the passes of the phase */
 	atomic_bool scanning;
 	bool expect_data;     /* the target has acknowledged entries: it cannot be empty */

@@ -139,7 +139,7 @@ static const char *name_z(char out[NAME_MAX + 1], struct bytes name)
 	return out;
 }
 
-static int restat(int dirfd, const char *name, int flags, struct stg_stat *ret)
+int peer_restat(int dirfd, const char *name, int flags, struct stg_stat *ret)
 {
 	struct statx stx;
 
@@ -190,7 +190,7 @@ static void note_open(struct peer *p, const struct stg_item *item, const struct 
 		  text_name(text, buf_view(&p->path)));
 }
 
-static int fly_row(struct peer *p, struct stg_job *job, struct stg_item *item,
+int peer_fly_row(struct peer *p, struct stg_job *job, struct stg_item *item,
 		   const struct stg_stat *st, bool live, const struct tp_hash_value *hash,
 		   struct err *e)
 {
@@ -211,7 +211,7 @@ static void vanished(struct peer *p, struct stg_job *job, struct stg_item *item)
 	peer_item_done(p, job, item);
 }
 
-static void source_error(struct peer *p, struct stg_job *job, struct stg_item *item,
+void peer_source_error(struct peer *p, struct stg_job *job, struct stg_item *item,
 			 const char *operation, int code)
 {
 	/* Or what led to it is something else by now. */
@@ -223,7 +223,7 @@ static void source_error(struct peer *p, struct stg_job *job, struct stg_item *i
 }
 
 /* An entry frame of type for the item with this metadata; -E2BIG: too large to be sent. */
-static int put_entry(struct peer *p, uint8_t type, uint8_t flags, uint16_t slot,
+int peer_put_entry(struct peer *p, uint8_t type, uint8_t flags, uint16_t slot,
 		     struct tp_entry *m, const struct stg_stat *st, struct bytes name)
 {
 	struct bytes target = m->meta.target;
@@ -235,8 +235,8 @@ static int put_entry(struct peer *p, uint8_t type, uint8_t flags, uint16_t slot,
 	return tp_put_entry(&p->out, type, flags, slot, m);
 }
 
-/* After put_entry() failed: only this entry is lost when it was too large. */
-static int put_failed(struct peer *p, struct stg_job *job, struct stg_item *item, int r,
+/* After peer_put_entry() failed: only this entry is lost when it was too large. */
+int peer_put_failed(struct peer *p, struct stg_job *job, struct stg_item *item, int r,
 		      struct err *e)
 {
 	if (r != -E2BIG)
@@ -267,7 +267,7 @@ static bool changed(const struct stg_stat *a, const struct stg_stat *b)
 	return !stg_stat_same(a, b);
 }
 
-static void note_changed(struct peer *p, const struct stg_item *item)
+void peer_note_changed(struct peer *p, const struct stg_item *item)
 {
 	note_live(p, item, "read",
 		  "changed while it was read; sent as it was, due again in the next phase");
@@ -288,7 +288,7 @@ static int open_source(struct peer *p, struct bytes path, struct bytes name,
 		fd = openat(dir, z, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ELOOP ? -ESTALE : -errno;
-	r = restat(fd, "", AT_EMPTY_PATH, ret);
+	r = peer_restat(fd, "", AT_EMPTY_PATH, ret);
 	if (r == 0 && !S_ISREG(ret->mode))
 		r = -ESTALE; /* it is something else now: the next phase sees what */
 	if (r < 0) {
@@ -323,12 +323,12 @@ static int send_small(struct peer *p, struct stg_job *job, struct stg_item *item
 
 		n = io_pread_full(fd, p->scratch, PEER_SCRATCH, 0);
 		if (n < 0) {
-			source_error(p, job, item, "read", (int)n);
+			peer_source_error(p, job, item, "read", (int)n);
 			return 1;
 		}
-		r = restat(fd, "", AT_EMPTY_PATH, &after);
+		r = peer_restat(fd, "", AT_EMPTY_PATH, &after);
 		if (r < 0) {
-			source_error(p, job, item, "stat", r);
+			peer_source_error(p, job, item, "stat", r);
 			return 1;
 		}
 		if (n == PEER_SCRATCH)
@@ -339,17 +339,17 @@ static int send_small(struct peer *p, struct stg_job *job, struct stg_item *item
 			break;
 	}
 	if (live)
-		note_changed(p, item);
+		peer_note_changed(p, item);
 	st->size = (uint64_t)n;
 	tp_hash_content(p->hash, p->scratch, (size_t)n, &hash);
 	m.content = bytes_of(p->scratch, (size_t)n);
-	r = put_entry(p, n ? TP_FILE : TP_ENTRY, 0, 0, &m, st, item->name);
+	r = peer_put_entry(p, n ? TP_FILE : TP_ENTRY, 0, 0, &m, st, item->name);
 	if (r < 0)
-		return put_failed(p, job, item, r, e) < 0 ? -ENOMEM : 1;
+		return peer_put_failed(p, job, item, r, e) < 0 ? -ENOMEM : 1;
 	atomic_fetch_add_explicit(&p->run->count.literal, (uint64_t)n, memory_order_relaxed);
 	if (p->run->progress)
 		stg_progress_add_bytes(p->run->progress, (uint64_t)n);
-	r = fly_row(p, job, item, st, live, &hash, e);
+	r = peer_fly_row(p, job, item, st, live, &hash, e);
 	return r < 0 ? r : 1;
 }
 
@@ -388,11 +388,11 @@ static int begin_file(struct peer *p, struct stg_job *job, struct stg_item *item
 			return r;
 		}
 	}
-	r = put_entry(p, TP_OPEN, mode == FILE_DELTA ? TP_F_BASIS : 0, f->slot, &m, st,
+	r = peer_put_entry(p, TP_OPEN, mode == FILE_DELTA ? TP_F_BASIS : 0, f->slot, &m, st,
 		      item->name);
 	if (r < 0) {
 		peer_file_close(p);
-		return put_failed(p, job, item, r, e);
+		return peer_put_failed(p, job, item, r, e);
 	}
 	return 0;
 }
@@ -428,12 +428,12 @@ static int send_meta(struct peer *p, struct stg_job *job, struct stg_item *item,
 			return r;
 		m.links = MAX(m.links, 1u);
 	}
-	r = put_entry(p, TP_META, ask_hash ? TP_F_HASH : 0, 0, &m, st, item->name);
+	r = peer_put_entry(p, TP_META, ask_hash ? TP_F_HASH : 0, 0, &m, st, item->name);
 	if (r < 0)
-		return put_failed(p, job, item, r, e);
+		return peer_put_failed(p, job, item, r, e);
 	if (p->run->progress)
 		stg_progress_add_bytes(p->run->progress, st->size);
-	r = fly_row(p, job, item, st, false, hash, e);
+	r = peer_fly_row(p, job, item, st, false, hash, e);
 	if (r == 0)
 		last_flight(p)->by_hash = true;
 	return r;
@@ -452,7 +452,7 @@ static int settle_file(struct peer *p, uint64_t size, bool *ret_live, struct err
 	struct stg_item *item = f->item;
 	int fd, r;
 
-	r = restat(f->fd, "", AT_EMPTY_PATH, &after);
+	r = peer_restat(f->fd, "", AT_EMPTY_PATH, &after);
 	if (r < 0 || (!changed(&f->st, &after) && size == f->st.size)) {
 		*ret_live = r < 0;
 		return 1;
@@ -542,10 +542,10 @@ static int end_file(struct peer *p, uint64_t size, struct err *e)
 		atomic_fetch_add(&p->run->count.matched, matched);
 	}
 	if (live)
-		note_changed(p, item);
+		peer_note_changed(p, item);
 	peer_file_close(p);
 	st.size = size;
-	return fly_row(p, job, item, &st, live, &hash, e);
+	return peer_fly_row(p, job, item, &st, live, &hash, e);
 }
 
 /* Move delta bytes into frames. */
@@ -574,7 +574,7 @@ static int give_up_file(struct peer *p, const char *operation, int code, struct 
 	if (f->mode != FILE_HASH)
 		r = tp_frame_put(&p->out, TP_DROP, 0, f->slot, bytes_of(NULL, 0));
 	peer_file_close(p);
-	source_error(p, job, item, operation, code);
+	peer_source_error(p, job, item, operation, code);
 	return r < 0 ? no_memory(e) : 0;
 }
 
@@ -695,13 +695,13 @@ static int open_item(struct peer *p, struct stg_job *job, struct stg_item *item,
 	int r;
 
 	if (fd < 0) {
-		source_error(p, job, item, "open", fd);
+		peer_source_error(p, job, item, "open", fd);
 		return -1;
 	}
 	r = tp_xattrs_read(fd, NULL, &p->xattrs, e);
 	if (r < 0) {
 		close(fd);
-		source_error(p, job, item, "read xattrs of", r);
+		peer_source_error(p, job, item, "read xattrs of", r);
 		return -1;
 	}
 	return fd;
@@ -741,6 +741,8 @@ static int send_regular(struct peer *p, struct stg_job *job, struct stg_item *it
 		return 0;
 	if (item->op == STG_OP_TOUCH || item->op == STG_OP_VERIFY)
 		return start_file(p, job, item, fd, &st, FILE_HASH, e);
+	if (item->op != STG_OP_UPDATE && stg_bigfile_fits(&st))
+		return peer_begin_big(p, job, item, fd, &st, e);
 	if (wants_delta(p, item, &st)) {
 		close(fd);
 		return ask_signature(p, job, item, &st, e);
@@ -759,7 +761,7 @@ static int send_special(struct peer *p, struct stg_job *job, struct stg_item *it
 		ssize_t n = readlinkat(dir, name, (char *)p->scratch, TP_TARGET_MAX);
 
 		if (n < 0) {
-			source_error(p, job, item, "read link", errno == EINVAL ? -ESTALE : -errno);
+			peer_source_error(p, job, item, "read link", errno == EINVAL ? -ESTALE : -errno);
 			return 0;
 		}
 		m.meta.target = bytes_of(p->scratch, (size_t)n);
@@ -770,13 +772,13 @@ static int send_special(struct peer *p, struct stg_job *job, struct stg_item *it
 	else
 		r = tp_xattrs_read(-1, name, &p->xattrs, e);
 	if (r < 0) {
-		source_error(p, job, item, "read xattrs of", r);
+		peer_source_error(p, job, item, "read xattrs of", r);
 		return 0;
 	}
-	r = put_entry(p, TP_ENTRY, 0, 0, &m, st, item->name);
+	r = peer_put_entry(p, TP_ENTRY, 0, 0, &m, st, item->name);
 	if (r < 0)
-		return put_failed(p, job, item, r, e);
-	return fly_row(p, job, item, st, false, NULL, e);
+		return peer_put_failed(p, job, item, r, e);
+	return peer_fly_row(p, job, item, st, false, NULL, e);
 }
 
 /* 1: somebody else carries this inode, the item is done; 0: send it. */
@@ -816,10 +818,10 @@ static int send_entry(struct peer *p, struct stg_job *job, struct stg_item *item
 	char name[NAME_MAX + 1];
 	struct stg_stat st;
 	int dir = source_dir(p, item->path);
-	int r = dir < 0 ? dir : restat(dir, name_z(name, item->name), 0, &st);
+	int r = dir < 0 ? dir : peer_restat(dir, name_z(name, item->name), 0, &st);
 
 	if (r < 0) {
-		source_error(p, job, item, "stat", r);
+		peer_source_error(p, job, item, "stat", r);
 		return 0;
 	}
 	if (stg_is_dir(&st)) {
@@ -851,7 +853,7 @@ static int send_link(struct peer *p, struct stg_job *job, struct stg_item *item,
 		return r;
 	if (tp_put_link(&p->out, &m) < 0)
 		return no_memory(e);
-	r = fly_row(p, job, item, &item->st, !item->old_hashed && stg_is_reg(&item->st),
+	r = peer_fly_row(p, job, item, &item->st, !item->old_hashed && stg_is_reg(&item->st),
 		    item->old_hashed ? &item->old_hash : NULL, e);
 	if (r == 0)
 		last_flight(p)->by_hash = item->recheck;
@@ -885,7 +887,7 @@ static int send_dirmeta(struct peer *p, struct stg_job *job, struct stg_item *it
 	struct tp_entry m = { 0 };
 	_cleanup_close_ int fd = io_open_dir_below(p->run->source_fd, item->path, O_RDONLY);
 	struct stg_stat now;
-	int r = fd < 0 ? fd : restat(fd, "", AT_EMPTY_PATH, &now);
+	int r = fd < 0 ? fd : peer_restat(fd, "", AT_EMPTY_PATH, &now);
 
 	if (r == 0)
 		r = tp_xattrs_read(fd, NULL, &p->xattrs, e);
@@ -909,9 +911,9 @@ static int send_dirmeta(struct peer *p, struct stg_job *job, struct stg_item *it
 	r = peer_enter(p, item->path, true, e);
 	if (r < 0)
 		return r;
-	r = put_entry(p, TP_DIRMETA, 0, 0, &m, &item->st, item->path);
+	r = peer_put_entry(p, TP_DIRMETA, 0, 0, &m, &item->st, item->path);
 	if (r < 0)
-		return put_failed(p, job, item, r, e);
+		return peer_put_failed(p, job, item, r, e);
 	/* Its times are those of the scan; when it changed since, the next phase looks again. */
 	make_row(p, &item->st, !stg_stat_same(&now, &item->st), NULL, &f.row);
 	f.row.child = item->child;
@@ -938,7 +940,7 @@ static int send_item(struct peer *p, struct stg_job *job, struct stg_item *item,
 bool peer_wants_job(const struct peer *p)
 {
 	/* A comparison needs a slot; some are kept for signatures. */
-	return !p->file.active && !p->ready_first && p->sent - p->acked < PEER_FLIGHTS_MAX &&
+	return !p->file.active && !p->seg.job && !p->ready_first && p->sent - p->acked < PEER_FLIGHTS_MAX &&
 	       p->held_content <= PEER_CONTENT && free_slots(p) >= PEER_SLOTS / 2;
 }
 
@@ -953,6 +955,11 @@ static int take_job(struct peer *p, struct err *e)
 	job = stg_queue_pop(p->run->queue);
 	if (!job)
 		return 0;
+	if (job->kind == STG_JOB_BIG) {
+		int r = peer_take_big(p, job, e);
+
+		return r < 0 ? r : 1;
+	}
 	peer_hold(p, job);
 	if (job->kind == STG_JOB_ITEMS) {
 		/* An empty job makes an empty directory. */
@@ -982,8 +989,8 @@ int peer_generate(struct peer *p, struct err *e)
 	struct stg_job *job;
 	int r;
 
-	if (p->file.active) {
-		r = step_file(p, e);
+	if (p->file.active || p->seg.job) {
+		r = p->seg.job ? peer_step_segment(p, e) : step_file(p, e);
 		return r < 0 ? r : 1;
 	}
 	if (p->sent - p->acked >= PEER_FLIGHTS_MAX)

@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "common/io.h"
+#include "common/log.h"
+#include "stager/bigfile.h"
+#include "stager/peer.h"
+#include "stager/progress.h"
+
+/*
+ * A session's part in the sending of big files.  It takes a BIG job from the queue, claims a
+ * segment and sends that; the job is its own until the segment is acknowledged.  It does not
+ * wait for that: the next claim follows at once.
+ */
+
+static int no_memory(struct err *e)
+{
+	return err_set(e, -ENOMEM, "send: out of memory");
+}
+
+/* --- jobs and claims --- */
+
+static int push_job(struct peer *p, struct stg_bigfile *b, struct err *e)
+{
+	struct stg_job *job;
+	int r = stg_bigfile_job(b, &job, e);
+
+	if (r == 0)
+		stg_queue_push_urgent(p->run->queue, job);
+	return r;
+}
+
+/*
+ * Nothing is left to do for the claim of this job.  When the file was given up and nobody
+ * else is at it, what the target has of it goes.
+ */
+static int settle_claim(struct peer *p, struct stg_job *job, struct err *e)
+{
+	static const struct flight gone = { .kind = FLIGHT_TEMP };
+	struct stg_bigfile *b = job->big;
+	int r;
+
+	if (!stg_bigfile_release(b))
+		return 0;
+	r = peer_enter(p, job->items[0].path, false, e);
+	if (r < 0)
+		return r;
+	if (tp_put_remove(&p->out, 0, bytes_str(stg_bigfile_temp(b))) < 0)
+		return no_memory(e);
+	return peer_add_flight(p, &gone, e);
+}
+
+static int end_job(struct peer *p, struct stg_job *job, struct err *e)
+{
+	int r = settle_claim(p, job, e);
+
+	peer_item_done(p, job, &job->items[0]);
+	return r;
+}
+
+/* The source cannot be read: the file is given up, once. */
+static int give_up(struct peer *p, struct stg_job *job, const char *operation, int code,
+		   struct err *e)
+{
+	bool first = stg_bigfile_kill(job->big);
+	int r = settle_claim(p, job, e);
+
+	if (first)
+		peer_source_error(p, job, &job->items[0], operation, code);
+	else
+		peer_item_done(p, job, &job->items[0]);
+	return r;
+}
+
+int peer_begin_big(struct peer *p, struct stg_job *job, struct stg_item *item, int fd,
+		   const struct stg_stat *st, struct err *e)
+{
+	struct stg_bigfile *b;
+	int r = stg_bigfile_new(fd, item, st, p->run->id,
+				atomic_fetch_add(&p->run->big_serial, 1), &b, e);
+
+	if (r < 0)
+		return r;
+	r = push_job(p, b, e);
+	stg_bigfile_unref(b);
+	if (r == 0)
+		peer_item_done(p, job, item);
+	return r;
+}
+
+/* --- segments --- */
+
+static int begin_sending(struct peer *p, struct stg_job *job, struct err *e)
+{
+	const struct stg_big_claim *c = &job->claim;
+	struct tp_range m = {
+		.size = c->size,
+		.off = c->off,
+		.bytes = c->bytes,
+		.name = bytes_str(stg_bigfile_temp(job->big)),
+	};
+	int at, r = peer_enter(p, job->items[0].path, true, e);
+
+	if (r < 0)
+		return r;
+	at = peer_slot_new(p, SLOT_FILE, e);
+	if (at < 0)
+		return at;
+	if (tp_put_segment(&p->out, c->create ? TP_F_CREATE : 0, (uint16_t)at, &m) < 0)
+		return no_memory(e);
+	p->seg = (struct peer_segment){
+		.job = job,
+		.slot = (uint16_t)at,
+		.off = c->off,
+		.end = c->off + c->bytes,
+	};
+	tp_hash_reset(p->hash);
+	return 0;
+}
+
+static void begin_checking(struct peer *p, struct stg_job *job)
+{
+	p->seg = (struct peer_segment){
+		.job = job,
+		.check = true,
+		.off = job->claim.off,
+		.end = job->claim.off + job->claim.bytes,
+	};
+	tp_hash_reset(p->hash);
+}
+
+static void drop_segment(struct peer *p)
+{
+	if (!p->seg.check)
+		peer_slot_free(p, &p->slots[p->seg.slot]);
+	p->seg.job = NULL;
+}
+
+/* A segment is done; after the last one somebody has to finish the file. */
+static int segment_done(struct peer *p, struct stg_job *job, const struct tp_hash_value *hash,
+			struct err *e)
+{
+	int r = stg_bigfile_done(job->big, &job->claim, hash) ? push_job(p, job->big, e) : 0;
+
+	return r < 0 ? r : end_job(p, job, e);
+}
+
+static int end_segment(struct peer *p, struct err *e)
+{
+	struct flight f = { .kind = FLIGHT_SEGMENT, .job = p->seg.job,
+			    .item = &p->seg.job->items[0] };
+	struct stg_job *job = p->seg.job;
+	bool check = p->seg.check;
+	uint16_t slot = p->seg.slot;
+
+	tp_hash_final(p->hash, job->claim.bytes, &f.row.hash);
+	drop_segment(p);
+	if (check && tp_hash_eq(&f.row.hash, &job->claim.hash))
+		return segment_done(p, job, &f.row.hash, e);
+	if (check)
+		return begin_sending(p, job, e);
+	if (tp_put_close(&p->out, slot, job->claim.bytes, &f.row.hash) < 0)
+		return no_memory(e);
+	return peer_add_flight(p, &f, e);
+}
+
+/* Read what comes next right into a DATA frame.  The count, or negative. */
+static ssize_t put_data(struct peer *p, int fd, size_t want, struct err *e)
+{
+	struct peer_segment *s = &p->seg;
+	ssize_t n;
+	int r;
+	size_t at = tp_frame_begin(&p->out, &r);
+
+	r |= buf_put_le64(&p->out, s->off) | buf_reserve(&p->out, want);
+	if (r < 0)
+		return no_memory(e);
+	n = io_pread_full(fd, p->out.p + p->out.n, want, s->off);
+	if (n <= 0) {
+		p->out.n = p->out.off + at;
+		return n;
+	}
+	tp_hash_update(p->hash, s->off - s->job->claim.off, p->out.p + p->out.n, (size_t)n);
+	p->out.n += (size_t)n;
+	r = tp_frame_end(&p->out, at, TP_DATA, 0, s->slot);
+	if (r < 0)
+		return no_memory(e);
+	atomic_fetch_add_explicit(&p->run->count.literal, (uint64_t)n, memory_order_relaxed);
+	return n;
+}
+
+int peer_step_segment(struct peer *p, struct err *e)
+{
+	struct peer_segment *s = &p->seg;
+	struct stg_job *job = s->job;
+	int fd = stg_bigfile_fd(job->big);
+	const char *operation = "seek";
+	ssize_t n = 0;
+	size_t want;
+
+	if (s->off >= s->run_end)
+		n = stg_bigfile_data(job->big, s->off, s->end, &s->off, &s->run_end);
+	want = (size_t)MIN(s->run_end - s->off, (uint64_t)PEER_SCRATCH);
+	if (n == 0 && want) {
+		operation = "read";
+		n = s->check ? io_pread_full(fd, p->scratch, want, s->off) :
+			       put_data(p, fd, want, e);
+	}
+	if (n == -ENOMEM)
+		return no_memory(e);
+	if (n < 0) {
+		int r = s->check ? 0 : tp_frame_put(&p->out, TP_DROP, 0, s->slot,
+						    bytes_of(NULL, 0));
+
+		drop_segment(p);
+		return r < 0 ? no_memory(e) : give_up(p, job, operation, (int)n, e);
+	}
+	if (s->check)
+		tp_hash_update(p->hash, s->off - job->claim.off, p->scratch, (size_t)n);
+	else if (p->run->progress)
+		stg_progress_add_bytes(p->run->progress, (uint64_t)n);
+	s->off += (uint64_t)n;
+	/* A file that was cut short meanwhile ends with a hole, until it is looked at again. */
+	return n == 0 || s->off >= s->end ? end_segment(p, e) : 0;
+}
+
+/* --- the end of the file --- */
+
+static int put_finish(struct peer *p, struct stg_job *job, const struct stg_stat *st, bool live,
+		      struct err *e)
+{
+	struct stg_item *item = &job->items[0];
+	struct tp_entry m = { .temp = bytes_str(stg_bigfile_temp(job->big)) };
+	struct tp_hash_value hash;
+	int r = stg_bigfile_hash(job->big, &hash, e);
+
+	if (r == 0)
+		r = peer_enter(p, item->path, true, e);
+	if (r < 0)
+		return r;
+	if (live)
+		peer_note_changed(p, item);
+	r = peer_put_entry(p, TP_FINISH, job->claim.create ? TP_F_CREATE : 0, 0, &m, st,
+			   item->name);
+	if (r < 0) {
+		stg_bigfile_kill(job->big);
+		if (settle_claim(p, job, e) < 0)
+			return no_memory(e);
+		return peer_put_failed(p, job, item, r, e);
+	}
+	return peer_fly_row(p, job, item, st, live, &hash, e);
+}
+
+/* What was sent is not what is there: send it from the start, under another temporary name. */
+static int begin_anew(struct peer *p, struct stg_job *job, enum stg_op op, struct err *e)
+{
+	bool first = stg_bigfile_kill(job->big);
+	int r = settle_claim(p, job, e);
+
+	if (r < 0)
+		return r;
+	if (first)
+		return peer_item_again(p, job, &job->items[0], op, e);
+	peer_item_done(p, job, &job->items[0]);
+	return 0;
+}
+
+/* All segments are there.  Has the source stayed what it was? */
+static int finish_file(struct peer *p, struct stg_job *job, struct err *e)
+{
+	int fd = stg_bigfile_fd(job->big);
+	struct stg_stat st, after;
+	bool live;
+	int r;
+
+	stg_bigfile_stat(job->big, &st);
+	r = tp_xattrs_read(fd, NULL, &p->xattrs, e);
+	if (r < 0)
+		return give_up(p, job, "read xattrs of", r, e);
+	r = peer_restat(fd, "", AT_EMPTY_PATH, &after);
+	if (r < 0)
+		return give_up(p, job, "stat", r, e);
+	/* Another file has the name by now, or none. */
+	if (!after.nlink)
+		return begin_anew(p, job, STG_OP_SEND, e);
+	live = !stg_stat_same(&st, &after);
+	if (live && stg_bigfile_restart(job->big, &after)) {
+		r = push_job(p, job->big, e);
+		return r < 0 ? r : end_job(p, job, e);
+	}
+	/* The name it is given has the metadata that goes with the content that was sent. */
+	return put_finish(p, job, &st, live, e);
+}
+
+int peer_take_big(struct peer *p, struct stg_job *job, struct err *e)
+{
+	bool more = stg_bigfile_claim(job->big, &job->claim);
+	int r = more ? push_job(p, job->big, e) : 0;
+
+	job->content = job->claim.bytes;
+	peer_hold(p, job);
+	if (r < 0)
+		return r;
+	switch (job->claim.work) {
+	case STG_BIG_SEND:
+		return begin_sending(p, job, e);
+	case STG_BIG_CHECK:
+		begin_checking(p, job);
+		return 0;
+	case STG_BIG_FINISH:
+		return finish_file(p, job, e);
+	default:
+		peer_item_done(p, job, &job->items[0]);
+		return 0;
+	}
+}
+
+/* --- answers --- */
+
+int peer_big_acked(struct peer *p, struct flight *f, struct err *e)
+{
+	if (f->kind == FLIGHT_SEGMENT)
+		return segment_done(p, f->job, &f->row.hash, e);
+	return end_job(p, f->job, e);
+}
+
+int peer_big_refused(struct peer *p, struct flight *f, const struct tp_refusal *m,
+		     const char *operation, const char *text, struct err *e)
+{
+	struct stg_job *job = f->job;
+	struct stg_item *item = &job->items[0];
+	int r;
+
+	if (m->error == TP_E_MISMATCH && f->kind == FLIGHT_SEGMENT &&
+	    stg_bigfile_again(job->big, &job->claim)) {
+		r = push_job(p, job->big, e);
+		return r < 0 ? r : end_job(p, job, e);
+	}
+	/* Where the connection broke at the very end, the file may have its name already. */
+	if (m->error == TP_E_STALE)
+		return begin_anew(p, job, stg_bigfile_ended(job->big) ? STG_OP_VERIFY :
+									STG_OP_SEND, e);
+	if (!stg_bigfile_kill(job->big))
+		return end_job(p, job, e);
+	r = settle_claim(p, job, e);
+	if (r < 0)
+		return r;
+	if (m->error == TP_E_BLOCKED && !item->after_removal) {
+		r = stg_run_again(p->run, item, e);
+		peer_item_done(p, job, item);
+		return r;
+	}
+	if (m->error == TP_E_BLOCKED)
+		peer_item_failed(p, job, item, operation, -ENOTEMPTY,
+				 "a directory that is not empty is in its place on the target");
+	else
+		peer_item_failed(p, job, item, operation, -(int)m->error, text);
+	return 0;
+}
+
+int peer_give_back_big(struct peer *p, struct stg_job *job, struct err *e)
+{
+	if (job->claim.work == STG_BIG_NONE)
+		return 0;
+	stg_bigfile_back(job->big, &job->claim);
+	/* No connection is left to remove a name with; the end of the phase looks for it. */
+	(void)stg_bigfile_release(job->big);
+	return push_job(p, job->big, e);
+}
