@@ -39,6 +39,8 @@ static void read_frame(const struct tp_frame *f)
 	struct tp_link_msg link;
 	struct tp_refusal refusal;
 	struct tp_sigreq sigreq;
+	struct tp_range range;
+	struct tp_copy copy;
 	struct tp_entry entry;
 	struct tp_hello hello;
 	struct tp_ready ready;
@@ -64,6 +66,16 @@ static void read_frame(const struct tp_frame *f)
 	if (tp_get_remove(f, &b, NULL) == 0 && !tp_name_ok(b))
 		__builtin_trap();
 	r |= tp_get_sigreq(f, &sigreq, NULL);
+	if (tp_get_segment(f, &range, NULL) == 0 &&
+	    (range.off + range.bytes > range.size || range.size > INT64_MAX ||
+	     !tp_temp_ok(range.name)))
+		__builtin_trap();
+	if (tp_get_hashreq(f, &range, NULL) == 0 && range.bytes > TP_LEAF_BYTES)
+		__builtin_trap();
+	if (tp_get_copy(f, &copy, NULL) == 0 &&
+	    (copy.off + copy.bytes > INT64_MAX || copy.from + copy.bytes > INT64_MAX))
+		__builtin_trap();
+	r |= tp_get_hashed(f, &u, &hash, NULL);
 	r |= tp_get_number(f, &x, NULL);
 	r |= tp_get_refusal(f, &refusal, NULL);
 	r |= tp_get_difference(f, &difference, NULL);

@@ -53,6 +53,8 @@ static int get_any(const struct tp_frame *f, bool from_r)
 	struct tp_link_msg link;
 	struct tp_refusal refusal;
 	struct tp_sigreq sigreq;
+	struct tp_range range;
+	struct tp_copy copy;
 	struct tp_entry entry;
 	struct tp_hello hello;
 	struct tp_ready ready;
@@ -77,7 +79,16 @@ static int get_any(const struct tp_frame *f, bool from_r)
 	case TP_META:
 	case TP_DIRMETA:
 	case TP_CHECK:
+	case TP_FINISH:
 		return tp_get_entry(f, &entry, NULL);
+	case TP_SEGMENT:
+		return tp_get_segment(f, &range, NULL);
+	case TP_HASHREQ:
+		return tp_get_hashreq(f, &range, NULL);
+	case TP_COPY:
+		return tp_get_copy(f, &copy, NULL);
+	case TP_HASHED:
+		return tp_get_hashed(f, &u, &hash, NULL);
 	case TP_DATA:
 		return tp_get_data(f, &x, &b, NULL);
 	case TP_HOLE:
@@ -170,6 +181,120 @@ static void entries_come_back(void **state)
 		assert_true(bytes_eq(got.content, m.content));
 		assert_int_equal(got.links, m.links);
 		assert_memory_equal(got.hash.b, m.hash.b, sizeof(m.hash.b));
+		buf_clear(&out);
+	}
+	buf_fini(&out);
+}
+
+#define TEMP ".stager-tmp.00000000000000ab.1"
+
+/* Each is right, or wrong in one way only. */
+static void segments_stay_within_their_file(void **state)
+{
+	static const struct {
+		uint64_t size, off, bytes;
+		const char *name;
+		int want;
+	} rows[] = {
+		{ 100, 0, 100, TEMP, 0 },
+		{ 3 * (uint64_t)TP_LEAF_BYTES, TP_LEAF_BYTES, TP_LEAF_BYTES, TEMP, 0 },
+		{ INT64_MAX, INT64_MAX - 5, 5, TEMP, 0 },
+		{ 100, 0, 101, TEMP, -ERR_PROTOCOL },
+		{ 100, 0, 0, TEMP, -ERR_PROTOCOL },
+		{ 1ull << 40, 0, TP_LEAF_BYTES + 1, TEMP, -ERR_PROTOCOL },
+		{ 1ull << 63, 0, 1, TEMP, -ERR_PROTOCOL },
+		{ INT64_MAX, 1ull << 63, 1, TEMP, -ERR_PROTOCOL },
+		{ UINT64_MAX, UINT64_MAX, 1, TEMP, -ERR_PROTOCOL },
+		{ 100, 0, 100, ".stager-tmp.", -ERR_PROTOCOL },
+		{ 100, 0, 100, ".stager-tmp.1/2", -ERR_PROTOCOL },
+		{ 100, 0, 100, ".stager-tmp.xyz", -ERR_PROTOCOL },
+		{ 100, 0, 100, "../.stager-tmp.1", -ERR_PROTOCOL },
+		{ 100, 0, 100, "passwd", -ERR_PROTOCOL },
+		{ 100, 0, 100, TEMP "1234567890abcdef1234", -ERR_PROTOCOL },
+	};
+	struct buf out = BUF_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct tp_range m = { .size = rows[i].size, .off = rows[i].off,
+				      .bytes = rows[i].bytes, .name = bytes_str(rows[i].name),
+				      .basis = B("old") };
+		struct tp_entry finish = sample(S_IFREG | 0644), got_finish;
+		struct tp_range got;
+		struct tp_frame f;
+
+		for (unsigned flags = 0; flags < 4; flags++) {
+			assert_int_equal(tp_put_segment(&out, (uint8_t)flags, 9, &m), 0);
+			/* A name that is too long is refused with its head. */
+			if (m.name.n > TP_TEMP_MAX + 2)
+				break;
+			f = only(&out);
+			assert_int_equal(tp_get_segment(&f, &got, NULL), rows[i].want);
+			if (!rows[i].want) {
+				assert_true(got.size == m.size && got.off == m.off);
+				assert_true(got.bytes == m.bytes && bytes_eq(got.name, m.name));
+				assert_int_equal(got.basis.n, flags & TP_F_COPIES ? 3 : 0);
+			}
+			buf_clear(&out);
+		}
+		buf_clear(&out);
+		finish.temp = bytes_str(rows[i].name);
+		finish.meta.size = rows[i].size;
+		assert_int_equal(tp_put_entry(&out, TP_FINISH, 0, 0, &finish), 0);
+		f = only(&out);
+		if (rows[i].size <= INT64_MAX && tp_temp_ok(finish.temp)) {
+			assert_int_equal(tp_get_entry(&f, &got_finish, NULL), 0);
+			assert_true(bytes_eq(got_finish.temp, finish.temp));
+		} else {
+			assert_int_equal(tp_get_entry(&f, &got_finish, NULL), -ERR_PROTOCOL);
+		}
+		buf_clear(&out);
+	}
+	buf_fini(&out);
+}
+
+static void copies_and_hashes_come_back(void **state)
+{
+	static const struct {
+		struct tp_copy m;
+		int want;
+	} rows[] = {
+		{ { 5, 1ull << 40, TP_LEAF_BYTES }, 0 },
+		{ { INT64_MAX, 0, 0 }, 0 },
+		{ { INT64_MAX, 0, 1 }, -ERR_PROTOCOL },
+		{ { 0, INT64_MAX, 1 }, -ERR_PROTOCOL },
+		{ { 0, UINT64_MAX, 1 }, -ERR_PROTOCOL },
+		{ { 0, 0, TP_LEAF_BYTES + 1 }, -ERR_PROTOCOL },
+		{ { 0, 0, UINT64_MAX }, -ERR_PROTOCOL },
+	};
+	struct tp_range m = { .off = 77, .bytes = 10, .name = B("any name") }, got;
+	struct tp_hash_value hash = { .b = { 1, 2, 3 } }, got_hash;
+	struct buf out = BUF_INIT;
+	struct tp_frame f;
+	uint32_t error;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct tp_copy copy;
+
+		assert_int_equal(tp_put_copy(&out, 3, &rows[i].m), 0);
+		f = only(&out);
+		assert_int_equal(tp_get_copy(&f, &copy, NULL), rows[i].want);
+		assert_memory_equal(&copy, &rows[i].m, sizeof(copy));
+		buf_clear(&out);
+	}
+	assert_int_equal(tp_put_hashreq(&out, 3, &m), 0);
+	f = only(&out);
+	assert_int_equal(tp_get_hashreq(&f, &got, NULL), 0);
+	assert_true(got.off == 77 && got.bytes == 10 && bytes_eq(got.name, m.name));
+	buf_clear(&out);
+	for (uint32_t want = 0; want < 3; want++) {
+		assert_int_equal(tp_put_hashed(&out, 3, want, &hash), 0);
+		f = only(&out);
+		assert_int_equal(tp_get_hashed(&f, &error, &got_hash, NULL), 0);
+		assert_int_equal(error, want);
+		if (!want)
+			assert_memory_equal(got_hash.b, hash.b, sizeof(hash.b));
 		buf_clear(&out);
 	}
 	buf_fini(&out);
@@ -519,6 +644,15 @@ static int put_nth(struct buf *out, unsigned n, bool *ret_from_r)
 		return tp_put_entry(out, TP_CHECK, TP_F_HASH, 0, &entry);
 	case 12:
 		return tp_put_checklink(out, &link);
+	case 13:
+		return tp_put_copy(out, 1, &(struct tp_copy){ 1, 2, 3 });
+	case 14:
+		return tp_put_hashed(out, 1, 0, &(struct tp_hash_value){ 0 });
+	case 15:
+		return tp_put_hashreq(out, 1, &(struct tp_range){ .bytes = 1, .name = B("a") });
+	case 16:
+		return tp_put_segment(out, TP_F_COPIES, 1, &(struct tp_range){
+			.size = 1, .bytes = 1, .name = B(TEMP), .basis = B("b") });
 	default:
 		return -ENOENT;
 	}
@@ -541,7 +675,7 @@ static void lengths_must_be_exact(void **state)
 		f.payload = bytes_of(out.p + TP_FRAME_HEAD, n + 1);
 		assert_int_equal(get_any(&f, from_r), -ERR_PROTOCOL);
 		buf_clear(&out);
-		assert_in_range(i, 0, 12);
+		assert_in_range(i, 0, 20);
 	}
 	buf_fini(&out);
 }
@@ -556,7 +690,7 @@ static void heads_are_checked(void **state)
 	} rows[] = {
 		{ 0, 0, 0, 0 },
 		{ TP_ABORT + 1, 0, 0, 0 },
-		{ TP_DURABLE + 1, 0, 0, 8 },
+		{ TP_HASHED + 1, 0, 0, 8 },
 		{ 255, 0, 0, 8 },
 		{ TP_PING, 1, 0, 0 },
 		{ TP_PING, 0, 1, 0 },
@@ -682,6 +816,8 @@ int main(void)
 		cmocka_unit_test(differences_come_back),
 		cmocka_unit_test(listings_come_back),
 		cmocka_unit_test(lengths_must_be_exact),
+		cmocka_unit_test(segments_stay_within_their_file),
+		cmocka_unit_test(copies_and_hashes_come_back),
 		cmocka_unit_test(heads_are_checked),
 		cmocka_unit_test(frames_that_fail_leave_no_trace),
 		cmocka_unit_test(names_and_paths),

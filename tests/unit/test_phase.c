@@ -501,8 +501,8 @@ static void same_content(const char *a, const char *b)
 	_cleanup_(buf_fini) struct buf x = BUF_INIT, y = BUF_INIT;
 	struct err e = { 0 };
 
-	if (io_read_file(AT_FDCWD, a, 64u << 20, &x, &e) < 0 ||
-	    io_read_file(AT_FDCWD, b, 64u << 20, &y, &e) < 0)
+	if (io_read_file(AT_FDCWD, a, 256u << 20, &x, &e) < 0 ||
+	    io_read_file(AT_FDCWD, b, 256u << 20, &y, &e) < 0)
 		fail_msg("%s", e.text);
 	if (!bytes_eq(buf_view(&x), buf_view(&y)))
 		fail_msg("%s: another content", b);
@@ -1097,6 +1097,105 @@ static void no_receiver_at_all_is_an_error_at_once(void **state)
 	assert_int_equal(run(f, STG_PHASE_FULL), -ERR_LOST);
 }
 
+/* --- big files --- */
+
+#define BIG_BYTES (67u << 20)
+
+static bool has_leftovers(struct fixture *f, const char *path)
+{
+	char full[PATH_BYTES];
+	DIR *d = opendir(at_root(full, f->target, path));
+	struct dirent *entry;
+	bool found = false;
+
+	assert_non_null(d);
+	while ((entry = readdir(d)))
+		found |= !strncmp(entry->d_name, TP_TEMP_PREFIX, strlen(TP_TEMP_PREFIX));
+	closedir(d);
+	return found;
+}
+
+/* Noise with a hole of some leaves in the middle, a second name, and odd permissions. */
+static void make_big(struct fixture *f)
+{
+	char full[PATH_BYTES];
+
+	make_dir(f, "d");
+	put_noise(f, "d/big", BIG_BYTES, 77);
+	at_root(full, f->source, "d/big");
+	assert_int_equal(truncate(full, BIG_BYTES + (20 << 20)), 0);
+	{
+		_cleanup_close_ int fd = open(full, O_WRONLY | O_CLOEXEC);
+
+		assert_int_equal(pwrite(fd, "end", 3, BIG_BYTES + (20 << 20) - 3), 3);
+	}
+	OK(chmod(full, 04751));
+	make_link(f, "d/big", "d/name");
+	set_mtime(f->source, "d/big", 1234567890, 123456789);
+}
+
+static void a_big_file_goes_in_segments(void **state)
+{
+	struct fixture *f = *state;
+	char full[PATH_BYTES];
+	struct stat st;
+
+	make_big(f);
+	run_well(f, STG_PHASE_FULL);
+	same_trees(f);
+	assert_false(has_leftovers(f, "d"));
+	assert_true(stat_of(f, "bytes_literal") >= BIG_BYTES);
+	assert_true(stat_of(f, "bytes_literal") < BIG_BYTES + (9 << 20));
+	assert_int_equal(stat(at_root(full, f->target, "d/big"), &st), 0);
+	assert_true(st.st_blocks * 512 < BIG_BYTES + (10 << 20));
+
+	/* Its hash is known, without it having been read as a whole: only times go. */
+	set_mtime(f->source, "d/big", 1234567891, 0);
+	run_well(f, STG_PHASE_INCREMENTAL);
+	same_trees(f);
+	assert_int_equal(stat_of(f, "bytes_literal"), 0);
+}
+
+static void a_broken_connection_costs_some_segments(void **state)
+{
+	static const enum fault faults[] = { FAULT_CUT, FAULT_KILL };
+	struct fixture *f = *state;
+
+	make_big(f);
+	for (size_t i = 0; i < ARRAY_SIZE(faults); i++) {
+		f->con.fault = faults[i];
+		f->con.times = 3;
+		f->con.after = 17 << 20;
+		run_well(f, STG_PHASE_FULL);
+		same_trees(f);
+		assert_false(has_leftovers(f, "d"));
+		assert_true(stat_of(f, "reconnects") >= 1);
+		/* Three sessions broke; each had some segments on the wire. */
+		assert_true(stat_of(f, "bytes_literal") < BIG_BYTES + 3 * (40 << 20));
+		take_away(f->target, "d");
+		take_away(f->state, "");
+	}
+}
+
+/* A directory that is to go is in its way, and another one that must stay. */
+static void a_big_file_takes_the_place_of_a_directory(void **state)
+{
+	struct fixture *f = *state;
+
+	make_big(f);
+	run_well(f, STG_PHASE_FULL);
+	take_away(f->target, "d/big");
+	{
+		char full[PATH_BYTES];
+
+		OK(mkdir(at_root(full, f->target, "d/big"), 0755));
+		put(f, f->target, "d/big/extra", "x", 1);
+	}
+	run_well(f, STG_PHASE_FULL);
+	same_trees(f);
+	assert_false(has_leftovers(f, "d"));
+}
+
 /* --- what cannot be read --- */
 
 static int as_nobody(struct fixture *f)
@@ -1188,6 +1287,9 @@ int main(void)
 		PHASE_TEST(no_delete_keeps_what_is_extra),
 		PHASE_TEST(excluded_paths_are_never_deleted),
 		PHASE_TEST(a_broken_connection_is_made_again),
+		PHASE_TEST(a_big_file_goes_in_segments),
+		PHASE_TEST(a_broken_connection_costs_some_segments),
+		PHASE_TEST(a_big_file_takes_the_place_of_a_directory),
 		PHASE_TEST(manual_mode_stops_and_goes_on_at_the_next_call),
 		PHASE_TEST(a_broken_incremental_is_made_good),
 		PHASE_TEST(no_receiver_at_all_is_an_error_at_once),

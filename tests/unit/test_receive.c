@@ -42,6 +42,7 @@ struct answer {
 	uint64_t n;
 	uint32_t error;
 	char op[300];
+	struct tp_hash_value hash; /* HASHED */
 };
 
 struct fixture {
@@ -286,6 +287,9 @@ static void take_frame(struct fixture *f, const struct tp_frame *frame)
 			a->error = le32_get(frame->payload.p);
 		else
 			assert_int_equal(buf_put_bytes(&f->sig, frame->payload), 0);
+		break;
+	case TP_HASHED:
+		assert_int_equal(tp_get_hashed(frame, &a->error, &a->hash, NULL), 0);
 		break;
 	case TP_READY:
 		assert_int_equal(tp_get_ready(frame, &f->ready, NULL), 0);
@@ -967,6 +971,286 @@ static void a_dropped_file_leaves_nothing(void **state)
 	assert_done(f, 1);
 	assert_false(exists(at(f, "x")));
 	assert_true(exists(at(f, "y")));
+}
+
+/* --- segments --- */
+
+#define TEMP ".stager-tmp.00000000000000ab.1"
+#define LEAF ((uint64_t)TP_LEAF_BYTES)
+
+static void put_segment(struct fixture *f, uint16_t slot, uint8_t flags, uint64_t size,
+			uint64_t off, uint64_t n)
+{
+	struct tp_range m = { .size = size, .off = off, .bytes = n, .name = bytes_str(TEMP),
+			      .basis = bytes_str("old") };
+
+	assert_int_equal(tp_put_segment(&f->out, flags, slot, &m), 0);
+}
+
+static void put_data_at(struct fixture *f, uint16_t slot, uint64_t off, const void *p, size_t n)
+{
+	assert_int_equal(tp_put_data(&f->out, slot, off, bytes_of(p, n)), 0);
+}
+
+/* The whole segment in one go. */
+static void put_segment_whole(struct fixture *f, uint8_t flags, uint64_t size, uint64_t off,
+			      const void *p, size_t n)
+{
+	put_segment(f, 5, flags, size, off, n);
+	put_data_at(f, 5, off, p, n);
+	put_close(f, 5, p, n);
+}
+
+static void put_finish(struct fixture *f, const char *name, uint8_t flags, uint64_t size)
+{
+	struct tp_entry m = { .meta = meta_of(S_IFREG | 0640), .name = bytes_str(name),
+			      .temp = bytes_str(TEMP) };
+
+	m.meta.size = size;
+	assert_int_equal(tp_put_entry(&f->out, TP_FINISH, flags, 0, &m), 0);
+}
+
+static void a_big_file_is_put_together_by_several_receivers(void **state)
+{
+	_cleanup_free_ uint8_t *p = malloc(TP_DATA_MAX);
+	struct fixture *f = *state;
+	uint64_t size = 2 * LEAF + 5000;
+	struct stat st;
+	uint8_t got[5000];
+	int fd;
+
+	memset(p, 'x', TP_DATA_MAX);
+	put_file(at(f, "name"), "old");
+	/* The end first, by a process of its own. */
+	start(f);
+	put_dir(f, "");
+	put_segment_whole(f, TP_F_CREATE, size, 2 * LEAF, p, 5000);
+	assert_done(f, 1);
+	st = look(at(f, TEMP));
+	assert_int_equal(st.st_mode, S_IFREG | 0600);
+	assert_content(at(f, "name"), "old");
+
+	start(f);
+	put_dir(f, "");
+	put_segment(f, 7, 0, size, 0, LEAF);
+	put_data_at(f, 7, 4096, p, 8192);
+	assert_int_equal(tp_put_hole(&f->out, 7, 12288, LEAF - 12288), 0);
+	memset(p, 0, 4096);
+	/* Its hash is that of a leaf, and so is that of the one that is left out. */
+	{
+		_cleanup_free_ uint8_t *leaf = calloc(1, LEAF);
+
+		memset(leaf + 4096, 'x', 8192);
+		put_close(f, 7, leaf, LEAF);
+	}
+	put_finish(f, "name", 0, size);
+	assert_done(f, 2);
+	st = look(at(f, "name"));
+	assert_int_equal(st.st_size, size);
+	assert_int_equal(st.st_mode, S_IFREG | 0640);
+	assert_int_equal(st.st_mtim.tv_nsec, 123456789);
+	assert_true(st.st_blocks * 512 < 1 << 20);
+	assert_false(exists(at(f, TEMP)));
+	fd = open(at(f, "name"), O_RDONLY | O_CLOEXEC);
+	assert_int_equal(pread(fd, got, 5000, (off_t)(2 * LEAF)), 5000);
+	assert_true(got[0] == 'x' && got[4999] == 'x');
+	close(fd);
+}
+
+/* Nothing of what came before is left, neither content nor storage. */
+static void a_segment_that_is_sent_again_replaces_itself(void **state)
+{
+	static uint8_t full[65536], sparse[65536];
+	struct fixture *f = *state;
+
+	memset(full, 'f', sizeof(full));
+	memset(sparse, 's', 4096);
+	start(f);
+	put_dir(f, "");
+	put_segment_whole(f, TP_F_CREATE, 65536, 0, full, 65536);
+	put_segment(f, 1, 0, 65536, 0, 65536);
+	put_data_at(f, 1, 0, sparse, 4096);
+	put_close(f, 1, sparse, 65536);
+	/* Dropped in the middle, and begun again. */
+	put_segment(f, 1, 0, 65536, 0, 65536);
+	put_data_at(f, 1, 0, full, 60000);
+	assert_int_equal(tp_frame_put(&f->out, TP_DROP, 0, 1, bytes_of(NULL, 0)), 0);
+	put_segment(f, 1, 0, 65536, 0, 65536);
+	put_data_at(f, 1, 0, sparse, 4096);
+	put_close(f, 1, sparse, 65536);
+	put_finish(f, "x", 0, 65536);
+	assert_done(f, 4);
+	assert_int_equal(look(at(f, "x")).st_blocks, 8);
+}
+
+static void segments_copy_from_the_old_file(void **state)
+{
+	struct fixture *f = *state;
+
+	put_file(at(f, "old"), "0123456789");
+	start(f);
+	put_dir(f, "");
+	put_segment(f, 1, TP_F_CREATE | TP_F_COPIES, 9, 0, 9);
+	assert_int_equal(tp_put_copy(&f->out, 1, &(struct tp_copy){ 0, 5, 3 }), 0);
+	put_data_at(f, 1, 3, "new", 3);
+	assert_int_equal(tp_put_copy(&f->out, 1, &(struct tp_copy){ 6, 0, 3 }), 0);
+	put_close(f, 1, "567new012", 9);
+	put_finish(f, "x", 0, 9);
+	assert_done(f, 2);
+	assert_content(at(f, "x"), "567new012");
+
+	start(f);
+	put_dir(f, "");
+	put_segment(f, 1, TP_F_CREATE | TP_F_COPIES, 9, 0, 9);
+	assert_int_equal(tp_put_copy(&f->out, 1, &(struct tp_copy){ 0, 5, 6 }), 0);
+	put_close(f, 1, "567890123", 9);
+	assert_refused(f, 1, TP_E_MISMATCH);
+}
+
+/* What has the temporary name must be ours, and it must be there. */
+static void a_temporary_name_is_not_trusted(void **state)
+{
+	struct fixture *f = *state;
+
+	for (int i = 0; i < 5; i++) {
+		put_file(at(f, "victim"), "keep");
+		if (i == 0)
+			assert_int_equal(symlink("victim", at(f, TEMP)), 0);
+		else if (i == 1)
+			assert_int_equal(link(at(f, "victim"), at(f, TEMP)), 0);
+		else if (i == 2)
+			assert_int_equal(mkfifo(at(f, TEMP), 0600), 0);
+		else if (i == 3)
+			put_file(at(f, TEMP), "mode 0644");
+		for (int finishing = 0; finishing < 2; finishing++) {
+			start(f);
+			put_dir(f, "");
+			if (finishing)
+				put_finish(f, "x", 0, 4);
+			else
+				put_segment_whole(f, 0, 4, 0, "bad!", 4);
+			assert_refused(f, 1, TP_E_STALE);
+		}
+		assert_content(at(f, "victim"), "keep");
+		assert_false(exists(at(f, "x")));
+		if (i < 4)
+			assert_int_equal(unlink(at(f, TEMP)), 0);
+	}
+}
+
+static void a_finished_name_waits_for_the_directory_in_its_way(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(mkdir(at(f, "x"), 0755), 0);
+	put_file(at(f, "x/y"), "1");
+	start(f);
+	put_dir(f, "");
+	put_segment_whole(f, TP_F_CREATE, 4, 0, "text", 4);
+	put_finish(f, "x", 0, 4);
+	assert_refused(f, 2, TP_E_BLOCKED);
+	assert_true(exists(at(f, TEMP)));
+	assert_int_equal(unlink(at(f, "x/y")), 0);
+	start(f);
+	put_dir(f, "");
+	put_finish(f, "x", 0, 5);
+	put_finish(f, "x", 0, 4);
+	say_bye(f);
+	assert_int_equal(finish(f), RCV_EXIT_OK);
+	/* Too short for the first of them. */
+	assert_int_equal(answer_of(f, TP_REFUSE)->n, 1);
+	assert_int_equal(answer_of(f, TP_REFUSE)->error, TP_E_STALE);
+	hang_up(f);
+	assert_content(at(f, "x"), "text");
+	/* All hole, and never sent. */
+	start(f);
+	put_dir(f, "");
+	put_finish(f, "hole", TP_F_CREATE, 1 << 20);
+	assert_done(f, 1);
+	assert_int_equal(look(at(f, "hole")).st_size, 1 << 20);
+}
+
+static void nonsense_in_segments_ends_with_status_12(void **state)
+{
+	struct fixture *f = *state;
+
+	for (int i = 0; i < 9; i++) {
+		start(f);
+		put_dir(f, "");
+		put_segment(f, 1, TP_F_CREATE, 100, 10, 20);
+		switch (i) {
+		case 0:
+			put_data_at(f, 1, 9, "x", 1);
+			break;
+		case 1:
+			put_data_at(f, 1, 29, "xy", 2);
+			break;
+		case 2:
+			put_data_at(f, 1, 20, "xy", 2);
+			put_data_at(f, 1, 21, "z", 1);
+			break;
+		case 3:
+			assert_int_equal(tp_put_hole(&f->out, 1, 10, 21), 0);
+			break;
+		case 4:
+			assert_int_equal(tp_put_copy(&f->out, 1, &(struct tp_copy){ 10, 0, 1 }),
+					 0);
+			break;
+		case 5:
+			put_close(f, 1, "x", 1);
+			break;
+		case 6:
+			put_segment(f, 1, 0, 100, 30, 20);
+			break;
+		case 7:
+			assert_int_equal(tp_put_copy(&f->out, 2, &(struct tp_copy){ 10, 0, 1 }),
+					 0);
+			break;
+		case 8:
+			for (uint16_t k = 2; k < 40; k++)
+				put_segment(f, k, 0, 100, 0, 1);
+			break;
+		}
+		say_bye(f);
+		assert_int_equal(finish(f), RCV_EXIT_PROTOCOL);
+		hang_up(f);
+	}
+}
+
+static void a_range_is_hashed_as_a_leaf(void **state)
+{
+	struct fixture *f = *state;
+	struct tp_range m = { .off = 2, .bytes = 6, .name = bytes_str("f") };
+	struct tp_hash_value want;
+	struct tp_hash *h;
+
+	put_file(at(f, "f"), "0123456789");
+	assert_int_equal(mkdir(at(f, "d"), 0755), 0);
+	start(f);
+	put_dir(f, "");
+	assert_int_equal(tp_put_hashreq(&f->out, 1, &m), 0);
+	pump(f, TP_HASHED);
+	assert_int_equal(tp_hash_new(&h, NULL), 0);
+	tp_hash_content(h, "234567", 6, &want);
+	assert_int_equal(answer_of(f, TP_HASHED)->error, 0);
+	assert_memory_equal(&answer_of(f, TP_HASHED)->hash, &want, sizeof(want));
+	/* What is beyond the end is a hole. */
+	m.off = 8;
+	assert_int_equal(tp_put_hashreq(&f->out, 1, &m), 0);
+	pump(f, TP_HASHED);
+	tp_hash_content(h, "89\0\0\0\0", 6, &want);
+	assert_memory_equal(&answer_of(f, TP_HASHED)->hash, &want, sizeof(want));
+	tp_hash_free(h);
+	m.name = bytes_str("none");
+	assert_int_equal(tp_put_hashreq(&f->out, 1, &m), 0);
+	pump(f, TP_HASHED);
+	assert_int_equal(answer_of(f, TP_HASHED)->error, ENOENT);
+	m.name = bytes_str("d");
+	assert_int_equal(tp_put_hashreq(&f->out, 1, &m), 0);
+	pump(f, TP_HASHED);
+	assert_int_equal(answer_of(f, TP_HASHED)->error, EINVAL);
+	say_bye(f);
+	assert_int_equal(finish(f), RCV_EXIT_OK);
 }
 
 #define BIG (1u << 20)
@@ -1773,6 +2057,13 @@ int main(void)
 		ROW(pieces_in_any_order_are_hashed_right),
 		ROW(content_that_differs_from_its_hash_is_dropped),
 		ROW(a_dropped_file_leaves_nothing),
+		ROW(a_big_file_is_put_together_by_several_receivers),
+		ROW(a_segment_that_is_sent_again_replaces_itself),
+		ROW(segments_copy_from_the_old_file),
+		ROW(a_temporary_name_is_not_trusted),
+		ROW(a_finished_name_waits_for_the_directory_in_its_way),
+		ROW(nonsense_in_segments_ends_with_status_12),
+		ROW(a_range_is_hashed_as_a_leaf),
 		ROW(a_delta_rebuilds_the_file),
 		ROW(a_delta_makes_no_more_than_was_announced),
 		ROW(a_delta_on_another_basis_is_refused),
