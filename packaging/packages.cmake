@@ -11,10 +11,7 @@ set(STAGER_MAINTAINER "The stager maintainers <stager-maintainers@users.noreply.
 set(STAGER_RELEASE 1 CACHE STRING "release of the packages of this version")
 
 # What an administrator edits and an upgrade must not overwrite.
-set(config_files /etc/stager/stager.json)
-if(TARGET stager-agent)
-  list(APPEND config_files /etc/stager/stager-agent.json)
-endif()
+list(TRANSFORM config_files PREPEND /etc/stager/)
 
 # The first entry of either changelog is about this version.
 foreach(changelog deb/changelog rpm/changelog)
@@ -55,7 +52,7 @@ set(CPACK_DEBIAN_PACKAGE_PRIORITY optional)
 set(CPACK_DEBIAN_PACKAGE_DESCRIPTION "${description}")
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_DEPENDS "systemd | systemd-sysusers, systemd | systemd-tmpfiles")
-set(CPACK_DEBIAN_PACKAGE_RECOMMENDS openssh-client)
+set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "openssh-client, ca-certificates")
 set(CPACK_DEBIAN_COMPRESSION_TYPE xz)
 string(REPLACE ";" "\n" conffiles "${config_files}")
 file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/deb/conffiles "${conffiles}\n")

@@ -158,7 +158,8 @@ installed() {
 @test "packages: both kinds hold the same files" {
 	diff <(deb_files "$deb") <(rpm_files "$rpm")
 	deb_files "$deb" >"$W/files"
-	for f in /usr/bin/stager /usr/libexec/stager/stager-receive /etc/stager/stager.json \
+	for f in /usr/bin/stager /usr/sbin/stager-agent /usr/libexec/stager/stager-receive \
+		/etc/stager/stager.json \
 		/usr/share/stager/excludes/default.list /usr/share/man/man1/stager.1.gz \
 		/usr/share/stager/schema/rsync_execution.schema.json /usr/lib/sysusers.d/stager.conf \
 		/usr/share/bash-completion/completions/stager /usr/lib/tmpfiles.d/stager.conf; do
