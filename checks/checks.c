@@ -11,9 +11,9 @@
 #include "checks/rows.h"
 #include "common/nearest.h"
 
-static bool has_date(const struct chk_opts *o)
+static bool has_time(const struct chk_opts *o)
 {
-	return o->http_date != NULL;
+	return o->server_time_s || o->server_time_why;
 }
 
 static bool has_target(const struct chk_opts *o)
@@ -107,7 +107,7 @@ const struct chk chk_table[] = {
 	{ .name = "PRIVILEGES", .sms_code = "SMS.6513", .unknown = CHK_WARN, .both = true,
 	  .remedy = "Run this as root.", .wanted = is_running, .run = chk_privileges },
 	{ .name = "CLOCK", .sms_code = "SMS.0205", .unknown = CHK_WARN,
-	  .remedy = "Set the clock by NTP (chronyd, systemd-timesyncd).", .wanted = has_date,
+	  .remedy = "Set the clock by NTP (chronyd, systemd-timesyncd).", .wanted = has_time,
 	  .run = chk_clock },
 	{ .name = "TARGET_REACHABLE", .sms_code = "SMS.3802", .unknown = CHK_WARN, .both = true,
 	  .remedy = "Let the port through the target's security group and firewalls.",

@@ -50,11 +50,14 @@ struct chk_opts {
 	const char *const *only;  /* names of the checks to run, NULL-terminated; NULL: all */
 	const struct chk_sys *sys; /* for tests */
 
-	/* The Date header of an answer of the control plane, and our clock when it came. */
-	const char *http_date;
-	int64_t http_date_at; /* epoch seconds */
+	/*
+	 * The Date header of an answer of the control plane and our clock when it came, epoch
+	 * seconds; or why there is none.  Neither: the clock is not checked.
+	 */
+	int64_t server_time_s, server_time_at;
+	const struct err *server_time_why;
 
-	/* The target of a staged sync. */
+	/* The target of a staged sync; NULL: none is known. */
 	const char *target_host;
 	unsigned target_port;        /* 0: 22 */
 	unsigned connect_timeout_ms; /* 0: 5000 */

@@ -237,7 +237,7 @@ static int judge_system_disk(const struct chk_facts *f, const struct chk_disk *d
 		chk_code(ret, "SMS.6537", "Plan a smaller system disk for the target.");
 		return chk_say(ret, CHK_WARN, "the system disk %s is larger than 1 TiB", d->name);
 	}
-	return chk_say(ret, CHK_OK, "%zu disks, the system is on %s", f->n_disks, d->name);
+	return chk_say(ret, CHK_OK, "the system is on %s, the first of %zu", d->name, f->n_disks);
 }
 
 int chk_disk_info(const struct chk_env *env, struct chk_answer *ret, struct err *e)

@@ -9,7 +9,6 @@
 
 #include "checks/rows.h"
 #include "common/mountinfo.h"
-#include "common/text.h"
 
 #define MIB (UINT64_C(1) << 20)
 
@@ -166,11 +165,9 @@ int chk_gather_mounts(const struct chk_gather *g, struct err *e)
 static void list_put(char *list, size_t size, const char *name)
 {
 	size_t n = strlen(list);
-	char shown[TEXT_NAME_MAX];
 
-	text_name(shown, bytes_str(name));
-	if (n + strlen(shown) + 3 < size)
-		snprintf(list + n, size - n, "%s%s", n ? ", " : "", shown);
+	if (n + strlen(name) + 3 < size)
+		snprintf(list + n, size - n, "%s%s", n ? ", " : "", name);
 	else if (n > 3 && n + 5 < size && strcmp(list + n - 3, "...") != 0)
 		strcpy(list + n, ", ...");
 }

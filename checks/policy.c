@@ -3,12 +3,9 @@
  * What the host lets us do, and what surrounds it: SELinux, privileges, the clock, the
  * target of a staged sync.
  */
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "checks/os.h"
 #include "checks/rows.h"
@@ -75,38 +72,18 @@ int chk_privileges(const struct chk_env *env, struct chk_answer *ret, struct err
 
 /* --- clock --- */
 
-/* "Sun, 06 Nov 1994 08:49:37 GMT", the one form that servers may send (RFC 9110, 5.6.7). */
-static bool parse_date(const char *s, int64_t *ret)
-{
-	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-	struct tm tm = { 0 };
-	char month[4];
-	const char *at;
-
-	if (sscanf(s, "%*3[A-Za-z], %2d %3[A-Za-z] %4d %2d:%2d:%2d GMT", &tm.tm_mday, month,
-		   &tm.tm_year, &tm.tm_hour, &tm.tm_min, &tm.tm_sec) != 6)
-		return false;
-	at = strlen(month) == 3 ? strstr(months, month) : NULL;
-	if (!at || (at - months) % 3)
-		return false;
-	tm.tm_mon = (int)(at - months) / 3;
-	tm.tm_year -= 1900;
-	*ret = timegm(&tm);
-	return true;
-}
-
 int chk_clock(const struct chk_env *env, struct chk_answer *ret, struct err *e)
 {
-	int64_t theirs, off, away;
+	const struct chk_opts *o = env->opts;
+	int64_t off = o->server_time_at - o->server_time_s, away = off < 0 ? -off : off;
 
 	ret->unit = "s";
 	ret->number = true;
 	chk_limit(ret, "%d", CHK_CLOCK_MAX_S);
-	if (!parse_date(env->opts->http_date, &theirs))
-		return err_set(e, -EBADMSG, "the control plane's Date cannot be understood: %.80s",
-			       env->opts->http_date);
-	off = env->opts->http_date_at - theirs;
-	away = off < 0 ? -off : off;
+	if (!o->server_time_s) {
+		*e = *o->server_time_why;
+		return e->code;
+	}
 	chk_value(ret, "%lld", (long long)off);
 	if (away > CHK_CLOCK_MAX_S)
 		return chk_say(ret, CHK_ERROR, "the clock is %lld s %s: the control plane refuses signatures",

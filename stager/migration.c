@@ -16,6 +16,7 @@
 
 #include "common/io.h"
 #include "common/log.h"
+#include "common/self.h"
 #include "common/text.h"
 #include "stager/audit.h"
 #include "stager/bwlimit.h"
@@ -31,25 +32,6 @@
 static int no_memory(struct err *e)
 {
 	return err_set(e, -ENOMEM, "out of memory");
-}
-
-int stg_find_prefix(char **ret, struct err *e)
-{
-	char path[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
-	char *slash;
-
-	if (n < 0)
-		return err_sys(e, "find the own program: readlink /proc/self/exe");
-	path[n] = '\0';
-	/* PREFIX/bin/stager */
-	for (int i = 0; i < 2; i++) {
-		slash = strrchr(path, '/');
-		if (slash)
-			*slash = '\0';
-	}
-	*ret = strdup(path);
-	return *ret ? 0 : no_memory(e);
 }
 
 /* --- source --- */
@@ -498,7 +480,7 @@ int stg_migration_open(struct stg_migration *m, const struct stg_options *opt,
 		.report_fd = -1,
 	};
 	pthread_mutex_init(&m->lock, NULL);
-	r = stg_find_prefix(&m->prefix, e);
+	r = self_prefix(&m->prefix, e);
 	if (r == 0)
 		r = open_source(m, e);
 	if (r == 0)

@@ -87,6 +87,3 @@ int stg_migration_save(struct stg_migration *m, int event, const char *phase, in
 /* Make run the one that a signal stops (NULL: none).  -ERR_CANCELLED: one came already. */
 int stg_migration_activate(struct stg_migration *m, struct stg_run *run, struct err *e)
 	_must_check_;
-
-/* The program's installation prefix, from where it was started.  The caller frees it. */
-int stg_find_prefix(char **ret, struct err *e) _must_check_;
