@@ -384,7 +384,7 @@ int stg_catalog_open(const char *dir, struct stg_catalog **ret, struct err *e)
 	struct stg_catalog *c = calloc(1, sizeof(*c));
 	int r;
 
-	if (!c || asprintf(&c->path, "%s/catalog.db", dir) < 0) {
+	if (!c || asprintf(&c->path, "%s/" STG_CATALOG_FILE, dir) < 0) {
 		free(c);
 		return err_set(e, -ENOMEM, "catalog: out of memory");
 	}

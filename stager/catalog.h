@@ -24,6 +24,7 @@
 #include "common/error.h"
 #include "stager/entry.h"
 
+#define STG_CATALOG_FILE "catalog.db"
 #define STG_ROOT_ID    1u
 #define STG_COMMIT_MS  200
 #define STG_PAGE_ROWS  256 /* rows that a paging call returns at most */
@@ -31,7 +32,7 @@
 struct stg_catalog;
 
 /*
- * Open or create <dir>/catalog.db.  -EBADMSG: damaged, or of a newer version: the text says
+ * Open or create STG_CATALOG_FILE in dir.  -EBADMSG: damaged, or of a newer version: the text says
  * what to do.  Else as open(2).
  */
 int stg_catalog_open(const char *dir, struct stg_catalog **ret, struct err *e) _must_check_;

@@ -449,7 +449,7 @@ static int open_plan(struct stg_migration *m, struct err *e)
 	_cleanup_free_ char *path = NULL;
 	int r;
 
-	if (asprintf(&path, "%s/catalog.db", m->opt->state_dir) < 0) {
+	if (asprintf(&path, "%s/" STG_CATALOG_FILE, m->opt->state_dir) < 0) {
 		path = NULL;
 		return no_memory(e);
 	}

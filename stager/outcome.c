@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/text.h"
+#include "stager/hot.h"
 #include "stager/peer.h"
 #include "stager/progress.h"
 
@@ -204,6 +205,9 @@ static int settle(struct peer *p, struct flight *f, struct err *e)
 					  memory_order_relaxed);
 		atomic_fetch_add_explicit(&run->count.rechecked, f->by_hash && item->recheck,
 					  memory_order_relaxed);
+		if (!f->by_hash || !item->recheck)
+			stg_hot_add(run->hot, item->path, item->name,
+				    (struct stg_hot_count){ .entries = 1 });
 		if (run->progress)
 			stg_progress_add_entries(run->progress, 1);
 		p->stats.entries++;
@@ -215,6 +219,8 @@ static int settle(struct peer *p, struct flight *f, struct err *e)
 		break;
 	case FLIGHT_REMOVED:
 		r = stg_catalog_forget(run->catalog, item->dir, item->name, e);
+		stg_hot_add(run->hot, item->path, bytes_of(NULL, 0),
+			    (struct stg_hot_count){ .entries = 1 });
 		atomic_fetch_add(&run->count.deleted, 1);
 		break;
 	case FLIGHT_BELOW:

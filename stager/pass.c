@@ -279,6 +279,7 @@ unsigned stg_pass_scan_threads(void)
 
 static int scan_and_send(struct stg_phase *ph, struct err *e)
 {
+	int64_t began = clock_mono_ns();
 	struct stg_scan *scan;
 	int r;
 
@@ -293,6 +294,7 @@ static int scan_and_send(struct stg_phase *ph, struct err *e)
 		stg_run_fail(&ph->run, e); /* the threads must not wait for room in the queue */
 	stg_scan_join(scan);
 	atomic_store(&ph->m->progress.scanning, false);
+	ph->scan_ns = clock_mono_ns() - began;
 	if (r < 0)
 		return r;
 	stg_progress_step(&ph->m->progress, "send");

@@ -28,6 +28,7 @@ struct stg_phase {
 	enum stg_delete_mode delete_mode;
 	int64_t began_ns, deadline_ns; /* deadline 0: none */
 	int64_t epoch_ns;              /* when the last epoch was asked for */
+	int64_t scan_ns;               /* what the last walk of the source took */
 	uint32_t asked;                /* that epoch; 0: none is on its way */
 	bool unsettled;                /* what an earlier phase left may not be durable */
 	const char *warning;           /* for the report; NULL: none */

@@ -172,6 +172,9 @@ int peer_fly_row(struct peer *p, struct stg_job *job, struct stg_item *item,
 /* The source could not be read: code is -errno.  The item is done. */
 void peer_source_error(struct peer *p, struct stg_job *job, struct stg_item *item,
 		       const char *operation, int code);
+/* So much content of item goes over the wire, or was found on the target by a delta. */
+void peer_count_sent(struct peer *p, const struct stg_item *item, uint64_t literal,
+		     uint64_t matched);
 /* It changed while it was read, and goes as it was. */
 void peer_note_changed(struct peer *p, const struct stg_item *item);
 /* statx(2) as stg_stat.  0 or -errno. */

@@ -12,6 +12,8 @@
 #include "common/sha256.h"
 #include "stager/audit.h"
 #include "stager/filter.h"
+#include "stager/history.h"
+#include "stager/hot.h"
 #include "stager/inuse.h"
 #include "stager/migration.h"
 #include "stager/options.h"
@@ -252,6 +254,7 @@ static void fini_run(struct stg_run *run)
 	free(run->filters);
 	stg_queue_free(run->queue);
 	stg_inuse_free(run->inuse);
+	stg_hot_free(run->hot);
 	pthread_mutex_destroy(&run->lock);
 	pthread_cond_destroy(&run->changed);
 }
@@ -318,6 +321,58 @@ static int finish(struct stg_phase *ph, struct err *e)
 	return r;
 }
 
+/* --- what the forecast will want to know --- */
+
+static void get_past(const struct stg_phase *ph, struct stg_past *ret)
+{
+	*ret = (struct stg_past){
+		.phase = ph->run.phase.id,
+		.kind = ph->kind,
+		.started_ms = ph->run.phase.started_ns / 1000000,
+	};
+	snprintf(ret->name, sizeof(ret->name), "%s", ph->run.phase.name);
+}
+
+static int begin_history(struct stg_phase *ph, struct err *e)
+{
+	struct stg_past past;
+
+	get_past(ph, &past);
+	return stg_history_put(ph->run.catalog, &past, e);
+}
+
+/* After the sessions have ended; r: what the phase has come to. */
+static int end_history(struct stg_phase *ph, int r, struct err *e)
+{
+	const struct stg_counters *c = &ph->run.count;
+	struct stg_session_stats s;
+	struct stg_past past;
+
+	/* One that has sent nothing has hidden no change from the next. */
+	if (r < 0)
+		return atomic_load(&c->acked) || !ph->run.phase.id ? 0 :
+			       stg_history_drop(ph->run.catalog, ph->run.phase.id, e);
+	get_past(ph, &past);
+	past.finished = true;
+	past.sync_ms = ph->run.phase.sync_ns / 1000000;
+	past.duration_s = (double)(clock_mono_ns() - ph->began_ns) / 1e9;
+	past.scan_s = (double)ph->scan_ns / 1e9;
+	past.entries_scanned = atomic_load(&c->scanned);
+	past.bytes_scanned = atomic_load(&c->scanned_bytes);
+	past.entries_changed = atomic_load(&c->changed) - atomic_load(&c->rechecked);
+	past.entries_deleted = atomic_load(&c->deleted);
+	past.bytes_literal = atomic_load(&c->literal);
+	past.bytes_matched = atomic_load(&c->matched);
+	for (size_t i = 0; i < STG_SESSIONS_MAX; i++)
+		if (stg_senders_stats(ph->senders, i, &s))
+			past.bytes_wire += s.bytes_wire_out;
+	r = stg_past_take_hot(&past, ph->run.hot, e);
+	if (r == 0)
+		return stg_history_put(ph->run.catalog, &past, e);
+	stg_past_fini(&past);
+	return r;
+}
+
 static int run_phase(struct stg_phase *ph, struct err *e)
 {
 	int r;
@@ -335,6 +390,8 @@ static int run_phase(struct stg_phase *ph, struct err *e)
 		r = begin_target(ph, e);
 	if (r == 0)
 		r = check_rules(ph, e);
+	if (r == 0)
+		r = begin_history(ph, e);
 	if (r == 0)
 		r = stg_pass_run(ph, e);
 	warn_left(ph);
@@ -403,14 +460,21 @@ int stg_phase_run(struct stg_migration *m, enum stg_phase_kind kind, int *ret_pa
 		  struct err *e)
 {
 	struct stg_phase ph = { .m = m, .kind = kind, .began_ns = clock_mono_ns() };
+	struct err ignored = { 0 };
 	const char *name;
-	int r = stg_phase_allowed(m, kind, e);
+	int s, r = stg_phase_allowed(m, kind, e);
 
 	if (r < 0)
 		return r;
 	r = init_run(&ph.run, m, kind, e);
 	if (r < 0)
 		return r;
+	if (kind != STG_PHASE_FULL)
+		r = stg_hot_new(&ph.run.hot, e);
+	if (r < 0) {
+		fini_run(&ph.run);
+		return r;
+	}
 	ph.epoch_ns = ph.began_ns;
 	if (m->opt->phase_timeout_s)
 		ph.deadline_ns = ph.began_ns + m->opt->phase_timeout_s * 1000000000LL;
@@ -430,6 +494,8 @@ int stg_phase_run(struct stg_migration *m, enum stg_phase_kind kind, int *ret_pa
 		stg_senders_join(ph.senders);
 	(void)!stg_migration_activate(m, NULL, NULL);
 	r = end_report(&ph, r, e);
+	s = end_history(&ph, r, r < 0 ? &ignored : e);
+	r = r < 0 ? r : s;
 	if (r == 0)
 		r = stg_catalog_commit(m->catalog, e);
 	stg_senders_free(ph.senders);

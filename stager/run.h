@@ -23,6 +23,7 @@
 struct stg_bwlimit;
 struct stg_filter;
 struct stg_filter_dir;
+struct stg_hot;
 struct stg_inuse;
 struct stg_mounts;
 struct stg_options;
@@ -86,6 +87,7 @@ struct stg_run {
 
 	struct stg_queue *queue;
 	struct stg_counters count;
+	struct stg_hot *hot; /* where the changes are; NULL: nobody wants to know */
 
 	/* Sessions tell what they found here; the phase waits for it. */
 	pthread_mutex_t lock;

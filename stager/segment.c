@@ -187,7 +187,7 @@ static ssize_t put_data(struct peer *p, int fd, size_t want, struct err *e)
 	r = tp_frame_end(&p->out, at, TP_DATA, 0, s->slot);
 	if (r < 0)
 		return no_memory(e);
-	atomic_fetch_add_explicit(&p->run->count.literal, (uint64_t)n, memory_order_relaxed);
+	peer_count_sent(p, &s->job->items[0], (uint64_t)n, 0);
 	return n;
 }
 

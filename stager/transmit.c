@@ -12,6 +12,7 @@
 #include "common/text.h"
 #include "stager/filter.h"
 #include "stager/inuse.h"
+#include "stager/hot.h"
 #include "stager/peer.h"
 #include "stager/progress.h"
 
@@ -33,6 +34,16 @@
 static int no_memory(struct err *e)
 {
 	return err_set(e, -ENOMEM, "send: out of memory");
+}
+
+void peer_count_sent(struct peer *p, const struct stg_item *item, uint64_t literal,
+		     uint64_t matched)
+{
+	atomic_fetch_add_explicit(&p->run->count.literal, literal, memory_order_relaxed);
+	if (matched)
+		atomic_fetch_add_explicit(&p->run->count.matched, matched, memory_order_relaxed);
+	stg_hot_add(p->run->hot, item->path, item->name,
+		    (struct stg_hot_count){ .literal = literal, .matched = matched });
 }
 
 /* --- slots, flights, directories --- */
@@ -346,7 +357,7 @@ static int send_small(struct peer *p, struct stg_job *job, struct stg_item *item
 	r = peer_put_entry(p, n ? TP_FILE : TP_ENTRY, 0, 0, &m, st, item->name);
 	if (r < 0)
 		return peer_put_failed(p, job, item, r, e) < 0 ? -ENOMEM : 1;
-	atomic_fetch_add_explicit(&p->run->count.literal, (uint64_t)n, memory_order_relaxed);
+	peer_count_sent(p, item, (uint64_t)n, 0);
 	if (p->run->progress)
 		stg_progress_add_bytes(p->run->progress, (uint64_t)n);
 	r = peer_fly_row(p, job, item, st, live, &hash, e);
@@ -538,8 +549,7 @@ static int end_file(struct peer *p, uint64_t size, struct err *e)
 		uint64_t literal, matched;
 
 		tp_delta_stats(f->delta, &literal, &matched);
-		atomic_fetch_add(&p->run->count.literal, literal);
-		atomic_fetch_add(&p->run->count.matched, matched);
+		peer_count_sent(p, item, literal, matched);
 	}
 	if (live)
 		peer_note_changed(p, item);
@@ -634,8 +644,7 @@ static int step_file(struct peer *p, struct err *e)
 	if (f->mode == FILE_DATA && n) {
 		if (tp_put_data(&p->out, f->slot, off, bytes_of(p->scratch, (size_t)n)) < 0)
 			return no_memory(e);
-		atomic_fetch_add_explicit(&p->run->count.literal, (uint64_t)n,
-					  memory_order_relaxed);
+		peer_count_sent(p, f->item, (uint64_t)n, 0);
 	} else if (f->mode == FILE_DELTA) {
 		r = tp_delta_step(f->delta, bytes_of(p->scratch, (size_t)n), n == 0,
 				  &f->delta_out, e);
