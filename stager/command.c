@@ -9,11 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <unistd.h>
 
 #include "common/io.h"
 #include "common/log.h"
 #include "common/text.h"
 #include "stager/audit.h"
+#include "stager/catalog.h"
+#include "stager/forecast.h"
+#include "stager/history.h"
 #include "stager/hook.h"
 #include "stager/migration.h"
 #include "stager/options.h"
@@ -391,6 +395,51 @@ int stg_command_report(struct stg_options *o, struct err *e)
 	if (r < 0)
 		return finish(r, e);
 	return finish(io_write_all(STDOUT_FILENO, text.p + text.off, buf_len(&text)), e);
+}
+
+/* --- forecast --- */
+
+static int forecast(const struct stg_options *o, struct stg_catalog *c, struct err *e)
+{
+	struct stg_history *h = calloc(1, sizeof(*h));
+	_cleanup_(buf_fini) struct buf text = BUF_INIT;
+	struct stg_forecast f;
+	int r = h ? stg_history_load(c, h, e) : err_set(e, -ENOMEM, "out of memory");
+
+	if (r == 0)
+		r = stg_forecast_make(h, clock_real_ns() / 1000000, &f, e);
+	if (r == 0 && (o->json ? stg_forecast_json(&f, h, &text) :
+				 stg_forecast_text(&f, h, &text)) < 0)
+		r = err_set(e, -ENOMEM, "out of memory");
+	if (r == 0)
+		r = io_write_all(STDOUT_FILENO, text.p + text.off, buf_len(&text));
+	if (r < 0 && !e->code)
+		err_sysn(e, r, "write to standard output");
+	stg_history_fini(h);
+	free(h);
+	return r;
+}
+
+int stg_command_forecast(struct stg_options *o, struct err *e)
+{
+	_cleanup_free_ char *path = NULL;
+	struct stg_catalog *c = NULL;
+	int r;
+
+	if (asprintf(&path, "%s/" STG_CATALOG_FILE, o->state_dir) < 0) {
+		path = NULL;
+		return finish(err_set(e, -ENOMEM, "out of memory"), e);
+	}
+	/* Opening would make one. */
+	if (access(path, R_OK | W_OK) < 0)
+		return finish(errno == ENOENT ? err_set(e, -ERR_FORBIDDEN, "no sync was run with the "
+							"state directory %s yet", o->state_dir) :
+						err_sys(e, "open %s", path), e);
+	r = stg_catalog_open(o->state_dir, &c, e);
+	if (r == 0)
+		r = forecast(o, c, e);
+	stg_catalog_close(c);
+	return finish(r, e);
 }
 
 /* --- clean --- */

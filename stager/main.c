@@ -19,6 +19,8 @@ static const struct stg_command commands[] = {
 	{ "run", "full sync, incremental rounds, cutover", stg_command_run, false },
 	{ "explain", "say which filter rule decides what becomes of a path", stg_command_explain,
 	  true },
+	{ "forecast", "say how long the cutover will take, and whether passes get shorter",
+	  stg_command_forecast, false },
 	{ "status", "show phase and progress", stg_command_status, false },
 	{ "report", "show what was done", stg_command_report, false },
 	{ "clean", "remove what the sync left on the target", stg_command_clean, false },

@@ -222,7 +222,7 @@ const struct cfg_row stg_option_rows[] = {
 	  FIELD(list_deletes), .help = "print \"deleting PATH\" for what would be deleted" },
 	{ .name = "lint", .type = CFG_FLAG, .only = "explain", .group = GROUP_PHASE, FIELD(lint),
 	  .help = "name rules that cannot do what they say; exit status 1 when there are any" },
-	{ .name = "json", .type = CFG_FLAG, .only = "status", .group = GROUP_PHASE, FIELD(json),
+	{ .name = "json", .type = CFG_FLAG, .only = "status forecast", .group = GROUP_PHASE, FIELD(json),
 	  .help = "for programs" },
 	{ .name = "format", .arg = "text", .type = CFG_ENUM, .words = format_words,
 	  .only = "report", .group = GROUP_PHASE, FIELD(format), .def = "text",
