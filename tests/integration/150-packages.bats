@@ -341,6 +341,51 @@ teardown() {
 	done
 }
 
+# play ARGUMENT...: the playbook, inside of the container, on the container.
+play() {
+	exits 0 inside env LC_ALL=C.UTF-8 ansible-playbook -i /root/inventory -c local \
+		/root/ansible/site.yml "$@"
+}
+
+@test "packages: the Ansible role installs, configures and starts, and then changes nothing" {
+	local root=$P/ansible
+
+	need_tool systemd-nspawn
+	new_root ansible
+	exits 0 in_root ansible apt-get install -q -y --no-install-recommends ansible-core
+	cp -r "$TESTS/../packaging/ansible" "$root/root/ansible"
+	put "$deb" ansible
+	printf '[stager_sources]\nlocalhost\n' >"$root/root/inventory"
+	cat >"$root/root/vars.yml" <<-END
+	stager_package: /root/$(basename "$deb")
+	stager_config: {target: "root@new.example:/mnt/new", sessions: 4}
+	stager_agent_config: {control_plane: {ak: AKTEST, sk_file: /etc/stager/sk}}
+	stager_secrets: {sk: "not to be seen"}
+	stager_known_hosts: ["new.example ssh-ed25519 AAAA"]
+	END
+	# What it starts is stood in for: the role is under test here, not the agent.
+	printf '[Service]\nExecStart=/bin/sleep 1000\nExecReload=/bin/touch /run/reloaded\n[Install]\n%s\n' \
+		WantedBy=multi-user.target >"$root/etc/systemd/system/stager-agent.service"
+	boot ansible
+	play -e @/root/vars.yml -v
+	lacks "not to be seen" <<<"$output"
+	[ "$(inside systemctl is-enabled stager-agent)" = enabled ]
+	[ "$(inside systemctl is-active stager-agent)" = active ]
+	[ "$(inside stat -c '%U:%G %a' /etc/stager/sk)" = "root:root 600" ]
+	[ "$(query "$root/etc/stager/stager.json" 'j["sessions"]')" = 4 ]
+	[ "$(query "$root/etc/stager/stager-agent.json" 'j["control_plane"]["sk_file"]')" = /etc/stager/sk ]
+	# stager takes it as its configuration.
+	exits 0 inside stager plan --source /etc
+	says "to be sent"
+	inside rm -f /run/reloaded
+	play -e @/root/vars.yml
+	says "changed=0 "
+	[ ! -e "/proc/$LEADER/root/run/reloaded" ]
+	play -e @/root/vars.yml -e '{"stager_config": {"sessions": 2}}'
+	says "changed=2 "
+	inside test -e /run/reloaded
+}
+
 @test "packages: the unit has no errors, and its exposure is below 3" {
 	local unit=$W/stager-agent.service
 
