@@ -38,6 +38,7 @@ enum agt_service {
 };
 
 #define AGT_CLOUD_SMS_ENDPOINT "https://sms.ap-southeast-3.myhuaweicloud.com"
+#define AGT_REGION_MARK "{region}" /* in an endpoint */
 #define AGT_CALL_ARGS 4
 #define AGT_CALL_QUERY 12
 #define AGT_CLOUD_RETRIES 4    /* default of agt_cloud_opts.retries: 15 s in all */

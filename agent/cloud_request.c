@@ -11,7 +11,6 @@
 #include "common/text.h"
 
 #define PROJECT_MARK "{project_id}"
-#define REGION_MARK "{region}"
 
 static int no_memory(struct err *e)
 {
@@ -85,16 +84,16 @@ static int put_endpoint(struct agt_cloud *c, const struct agt_call *call, struct
 	const char *region = call->region ? call->region : c->region;
 	const char *url = c->endpoint[call->service];
 	const char *s;
-	int r = strstr(url, REGION_MARK) ? agt_cloud_check_region(region, e) : 0;
+	int r = strstr(url, AGT_REGION_MARK) ? agt_cloud_check_region(region, e) : 0;
 
 	while (r == 0 && *url) {
-		const char *mark = strstr(url, REGION_MARK);
+		const char *mark = strstr(url, AGT_REGION_MARK);
 		size_t n = mark ? (size_t)(mark - url) : strlen(url);
 
 		if (buf_put(out, url, n) < 0 ||
 		    (mark && buf_put(out, region, strlen(region)) < 0))
 			r = no_memory(e);
-		url += n + (mark ? strlen(REGION_MARK) : 0);
+		url += n + (mark ? strlen(AGT_REGION_MARK) : 0);
 	}
 	if (r < 0)
 		return r;

@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "agent/credentials.h"
 #include "agent/options.h"
@@ -95,4 +97,41 @@ void agt_control_close(struct agt_control *c)
 struct agt_cloud *agt_control_cloud(struct agt_control *c)
 {
 	return c->cloud;
+}
+
+/* The endpoint of SMS with the region put in; the caller's to free. */
+static char *sms_url(const struct agt_control_options *o)
+{
+	const char *url = o->endpoint[AGT_SMS] ? o->endpoint[AGT_SMS] : AGT_CLOUD_SMS_ENDPOINT;
+	const char *mark = strstr(url, AGT_REGION_MARK);
+	char *ret = NULL;
+
+	if (!mark)
+		return strdup(url);
+	return asprintf(&ret, "%.*s%s%s", (int)(mark - url), url, o->region,
+			mark + strlen(AGT_REGION_MARK)) < 0 ? NULL : ret;
+}
+
+int agt_control_clock(const struct agt_options *o, const struct agt_stop *stop,
+		      int64_t *ret_theirs, int64_t *ret_ours, struct err *e)
+{
+	_cleanup_(agt_control_closep) struct agt_control *c = calloc(1, sizeof(*c));
+	struct agt_http_request request = { .method = "GET" };
+	struct agt_http_response response = { 0 };
+	_cleanup_free_ char *url = sms_url(&o->control);
+	int r;
+
+	if (!c || !url)
+		return err_sysn(e, -ENOMEM, "ask for the time");
+	r = open_http(c, &o->control, stop, e);
+	if (r < 0)
+		return r;
+	request.url = url;
+	r = agt_http_send(c->http, &request, &response, e);
+	if (r < 0)
+		return r;
+	*ret_theirs = response.date_s;
+	*ret_ours = response.received_s;
+	agt_http_response_fini(&response);
+	return *ret_theirs ? 0 : err_set(e, -ERR_PROTOCOL, "%s answers without a date", url);
 }

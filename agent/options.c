@@ -42,6 +42,7 @@ static const struct cfg_word log_level_words[] = {
 
 #define FIELD(f) .off = offsetof(struct agt_options, f)
 #define CONTROL(f) .group = GROUP_CONTROL, FIELD(control.f)
+#define CHECK(f) .group = GROUP_COMMAND, .only = "check", FIELD(check.f)
 
 /* clang-format off */
 static const struct cfg_row rows[] = {
@@ -62,6 +63,8 @@ static const struct cfg_row rows[] = {
 	  .help = "what is worth a line in the log" },
 	{ .name = "log-file", .key = "log_file", .arg = "FILE", .type = CFG_STRING,
 	  FIELD(log_file), .help = "append the log to FILE (default: standard error)" },
+	{ .name = "supported-os", .key = "supported_os", .arg = "FILE", .type = CFG_STRING,
+	  FIELD(supported_os), .help = "list of the systems that SMS takes, in place of the installed one" },
 	{ .name = "help", .type = CFG_ACTION, .value = CFG_HELP,
 	  .help = "show this text; after a command, what it takes" },
 	{ .name = "version", .type = CFG_ACTION, .value = CFG_VERSION,
@@ -116,6 +119,21 @@ static const struct cfg_row rows[] = {
 	  CONTROL(timeout_ms), .def = "60", .help = "for a whole request" },
 	{ .key = "control_plane.retries", .type = CFG_NUMBER, .min = 0, .max = 100,
 	  CONTROL(retries), .def = "4", .help = "repetitions of a request that failed" },
+
+	{ .name = "json", .type = CFG_FLAG, CHECK(json), .help = "print JSON, not a table" },
+	{ .name = "only", .arg = "NAME[,NAME...]", .type = CFG_LIST, CHECK(only),
+	  .help = "run these checks alone" },
+	{ .name = "offline", .type = CFG_FLAG, CHECK(offline),
+	  .help = "do not use the network: no check of clock and target" },
+	{ .name = "root", .arg = "DIR", .type = CFG_STRING, CHECK(root),
+	  .help = "look at the system below DIR, not at the running one" },
+	{ .name = "target", .arg = "HOST[:PORT]", .type = CFG_STRING, CHECK(target),
+	  .help = "can this target of a staged sync be reached?" },
+	{ .name = "migration-port", .key = "migration_port", .arg = "N", .type = CFG_NUMBER,
+	  .min = 1, .max = 65535, CHECK(migration_port),
+	  .help = "port that the migration is to use (default 22)" },
+	{ .name = "install-rsync", .type = CFG_FLAG, CHECK(install_rsync),
+	  .help = "install rsync first, with the host's package manager" },
 };
 /* clang-format on */
 
@@ -216,6 +234,7 @@ void agt_options_fini(struct agt_options *o)
 	if (!o)
 		return;
 	strlist_fini(&o->args);
+	strlist_fini(&o->check.only);
 	buf_fini(&o->text);
 	strlist_fini(&o->owned);
 	*o = (struct agt_options){ 0 };

@@ -45,6 +45,17 @@ struct agt_control_options {
 	unsigned retries; /* after the first attempt; 0: none */
 };
 
+/* The command "check". */
+struct agt_check_options {
+	bool json;
+	bool offline;
+	bool install_rsync;
+	struct strlist only;     /* names, each maybe several with commas between them */
+	const char *root;        /* NULL: the running system */
+	const char *target;      /* HOST[:PORT] */
+	unsigned migration_port; /* 0: not given */
+};
+
 /* Strings are owned by this struct unless said otherwise; NULL means "not given". */
 struct agt_options {
 	enum cfg_action action;
@@ -59,7 +70,10 @@ struct agt_options {
 	const char *log_file;
 	unsigned poll_interval_ms;
 
+	const char *supported_os; /* list of systems that SMS takes; NULL: the installed one */
+
 	struct agt_control_options control;
+	struct agt_check_options check;
 
 	struct strlist owned; /* what the const char * fields point to */
 };

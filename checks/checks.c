@@ -197,6 +197,8 @@ void chk_run_row(const struct chk *c, const struct chk_env *env, struct chk_answ
 		/* What only a running system can tell does not count against another root. */
 		ret->result = env->root->live ? c->unknown : CHK_WARN;
 		ret->told = false;
+		ret->remedy = env->root->live ? "Mend what the message names, and check again." :
+						"Check again on the running host.";
 		snprintf(ret->message, sizeof(ret->message), "could not tell: %.700s", e.text);
 	}
 	if (!*ret->value || !ret->told)
