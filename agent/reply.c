@@ -75,18 +75,20 @@ static bool is_code(const char *s)
 	       strspn(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz._-") == n;
 }
 
-/* Fill code and message from the object v, if it is of one of the shapes. */
+/* Fill code and message from the object v, if it is of one of the shapes; a code counts more. */
 static bool take_shape(const struct cJSON *v, struct agt_reply *ret)
 {
 	char code[AGT_CODE_MAX + 1], message[AGT_MESSAGE_MAX];
 
-	for (size_t i = 0; i < ARRAY_SIZE(shapes); i++) {
-		bool coded = is_code(agt_json_text(v, shapes[i].code, code, sizeof(code)));
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(shapes); i++) {
+		bool want_code = i < ARRAY_SIZE(shapes);
+		size_t k = i % ARRAY_SIZE(shapes);
 
-		agt_json_text(v, shapes[i].message, message, sizeof(message));
-		if (!coded && !*message)
+		agt_json_text(v, shapes[k].code, code, sizeof(code));
+		agt_json_text(v, shapes[k].message, message, sizeof(message));
+		if (want_code ? !is_code(code) : !*message)
 			continue;
-		if (coded)
+		if (want_code)
 			memcpy(ret->code, code, sizeof(ret->code));
 		put_text(ret->message, sizeof(ret->message), message, strlen(message));
 		return true;
