@@ -348,8 +348,8 @@ static int send_until_over(struct agt_cloud *c, struct attempt *a, struct agt_re
 
 		if (r < 0) {
 			verdict = judge_failure(a, r);
-			r = err_ctx(&why, r, "%s %s", services[a->call->service].name,
-				    a->call->method);
+			r = err_ctx(&why, r, "%s %s %s", services[a->call->service].name,
+				    a->call->method, a->call->path);
 		} else {
 			verdict = judge_reply(c, a, ret);
 			if (verdict == OVER && ret->status < 300)
