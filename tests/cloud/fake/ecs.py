@@ -117,7 +117,7 @@ def check_flavor(cloud, server):
         fail("Ecs.0019", "the flavor was withdrawn")
     if flavor["os_extra_specs"].get("ecs:instance_architecture") == "arm64":
         fail("Ecs.0005", "image and flavor are of different architectures")
-    if status not in ("normal", "promotion", "obt"):
+    if status not in ("normal", "promotion"):
         if cloud.settings["sold_out_in_job"]:
             return {"error_code": "Ecs.0018", "fail_reason": "the flavor is sold out"}
         fail("Ecs.0018", "the flavor is sold out")

@@ -26,6 +26,9 @@ SETTINGS = {
     "task_plan": None,              # list of {state, subtask, progress}, one a poll
     "task_failures": [],            # [{at: sub-task, error_code, error_param, when, times}]
     "task_rename_at_poll": 0,       # at that poll the task goes on under another id
+    "write_answer": "",             # what SMS says to a write that has nothing to tell; or {}, null
+    "check_target_disks": False,    # too few or too small disks fail the task (SMS.1311, SMS.0519)
+    "check_port_22": False,         # without a rule for port 22 the task fails (SMS.3805)
     "residue": None,                # {"states": [...], "block": "failed" | "any"}
     "consistency": ["/home, 0 different"],
     "build_polls": 2,               # polls until a new server is ACTIVE

@@ -82,6 +82,45 @@ def failure_of(cloud, task, step):
     return None
 
 
+def obstacle(cloud, task, step):
+    """What the real world has against this step: a failure like those of the settings, or None."""
+    if "given" not in task:
+        return None  # a seeded one, whose target nobody made
+    vm = cloud.db["servers"].get(task["target"]["vm_id"])
+    if vm is None:
+        return {"error_code": "SMS.0412"}
+    eip = cloud.db["eips"].get(vm["eip_id"])
+    if task["use_public_ip"] and not task.get("use_ipv6") and (
+            eip is None or task["migration_ip"] not in (None, "", eip["public_ip_address"])):
+        return {"error_code": "SMS.1406"}
+    sub = step.get("subtask") or ""
+    if sub == "SSL_CONFIG" and cloud.settings["check_port_22"] and not reachable(cloud, vm):
+        return {"error_code": "SMS.3805"}
+    if sub.startswith("FORMAT_DISK") and cloud.settings["check_target_disks"]:
+        return disks_fit(cloud, task, vm)
+    return None
+
+
+def reachable(cloud, vm):
+    """Whether a rule of the server's groups lets TCP 22 in from some address."""
+    return any(r["security_group_id"] in vm["groups"] and r["direction"] == "ingress"
+               and r["ethertype"] == "IPv4" and r["protocol"] in (None, "tcp", "6")
+               and r["remote_group_id"] is None
+               and (r["port_range_min"] or 0) <= 22 <= (r["port_range_max"] or 65535)
+               for r in cloud.db["rules"].values())
+
+
+def disks_fit(cloud, task, vm):
+    source = cloud.db["sources"].get(task["source_id"])
+    have = [v["size"] << 30 for v in cloud.db["volumes"].values() if v["server_id"] == vm["id"]]
+    want = [d.get("used_size") or 0 for d in (source or {}).get("disks") or ()]
+    if len(have) < len(want):
+        return {"error_code": "SMS.1311"}
+    if any(w > h for w, h in zip(sorted(want), sorted(have)[-len(want):])):
+        return {"error_code": "SMS.0519"}
+    return None
+
+
 def advance(cloud, task):
     """One step of the plan, if the task runs."""
     if task["state"] not in ("RUNNING", "SYNCING"):
@@ -97,7 +136,7 @@ def advance(cloud, task):
         sub["migrate_speed"] = task["migrate_speed"] = 80.5
         if sub["progress"] == 100:
             sub["end_date"] = cloud.ms()
-    failure = failure_of(cloud, task, step)
+    failure = failure_of(cloud, task, step) or obstacle(cloud, task, step)
     if failure is not None:
         report_failure(cloud, task, failure)
     else:
@@ -128,6 +167,8 @@ def check_address(cloud, request, body, vm):
     """SMS.6602: migration_ip must be an address of the target, of the kind asked for."""
     address = body.get("migration_ip")
     if not address:
+        if body.get("use_public_ip", True) and not body.get("use_ipv6") and not vm["eip_id"]:
+            fail("SMS.6602", "the target has no public address")
         return
     try:
         kind = ipaddress.ip_address(address).version
@@ -204,6 +245,9 @@ def create(cloud, request):
                                                                   "SYNC_SUCCESS")
            for t in cloud.db["tasks"].values()):
         fail("SMS.7605", "the server is the target of another task")
+    image = cloud.db["images"].get(vm["image_id"], {})
+    if source["firmware"] == "UEFI" and image.get("firmware", "UEFI") != "UEFI":
+        fail("SMS.6561", "the target is not UEFI")
     check_address(cloud, request, body, vm)
     check_disks(cloud, request, body["target_server"])
     return {"id": made_task(cloud, body, source)["id"]}

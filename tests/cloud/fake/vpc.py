@@ -64,7 +64,10 @@ def check_cidr(text):
 def list_vpcs(cloud, request):
     wanted = request.query.get("id")
     found = [v for v in mine(cloud, request, "vpcs") if wanted in (None, "", v["id"])]
-    return {"vpcs": [clean(v) for v in paged(request, found)]}
+    shown = paged(request, found)
+    for v in shown:
+        cloud.become("vpc", v, "OK", "status")
+    return {"vpcs": [clean(v) for v in shown]}
 
 
 @route("vpc", "POST /v1/{project_id}/vpcs")

@@ -94,7 +94,9 @@ def find_route(service, method, path):
     """The most literal route; paths are compared undecoded, so that a URN may hold slashes."""
     best = None
     for r in ROUTES:
-        if r.method != method or (service is not None and r.service != service):
+        # The addresses are served by the VPC host as well as by one of their own.
+        if r.method != method or service not in (None, r.service) and (
+                service, r.service) != ("vpc", "eip"):
             continue
         m = r.pattern.fullmatch(path)
         if m is not None and (best is None or r.loose < best[0].loose):
@@ -296,6 +298,8 @@ class Service:
         status, body = 200, request.route.handler(self.cloud, request)
         if isinstance(body, tuple):
             status, body = body
+        elif body == "":
+            body = self.cloud.settings["write_answer"]
         return Answer(status, body)
 
     def refused(self, request, e):
@@ -358,6 +362,7 @@ class Service:
         self.cloud.record({
             "time": self.cloud.now(), "service": request.service, "region": request.region,
             "method": request.method, "path": request.path, "query": request.raw_query,
+            "target": request.raw_path,
             "route": request.route.key if request.route else None,
             "headers": hide_headers(request.headers), "body": body, "status": answer.status,
             "answer": answered, "request_id": request.id, "faults": [f.id for f in hit],

@@ -125,11 +125,16 @@ class Hooks(World):
         self.scenario(settings={"server_addresses": {"fixed": "127.0.0.1",
                                                      "floating": "127.0.0.2"}},
                       hooks=[{"when": "task.polled", "if": {"polls": 2},
-                              "set": {"speed_limit": 42}}])
+                              "set": {"speed_limit": 42}},
+                             {"when": "task.polled", "times": 1, "set": {"priority": 2}},
+                             {"when": "task.action.stop", "set": {"priority": 0}}])
         task_id = self.task()
         self.act(task_id)
         self.assertEqual([self.poll(task_id)["speed_limit"] for _ in range(3)], [0, 42, 42])
-        found, = next(iter(self.control("GET", "state/eips").values())),
+        self.act(task_id, "stop")
+        self.act(task_id)
+        self.assertEqual(self.poll(task_id)["priority"], 0)
+        found = next(iter(self.control("GET", "state/eips").values()))
         self.assertEqual((found["public_ip_address"], found["private_ip_address"]),
                          ("127.0.0.2", "127.0.0.1"))
 

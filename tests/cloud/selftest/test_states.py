@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How things come to be, move on and go, across the services."""
 import json
+import os
 import unittest
 
 import bodies
@@ -154,6 +155,53 @@ class Tasks(World):
         self.assertIn("unit", [v["kind"] for v in self.violations()])
         self.refused("SMS.6614", "sms", "POST", "/v3/tasks", with_size(50 << 30))
         self.good("sms", "POST", "/v3/tasks", with_size(40 << 30))
+
+    def test_what_stands_in_the_way_of_a_task(self):
+        def gone(vm):
+            self.control("DELETE", "state/servers/" + vm)
+
+        def unbound(vm):
+            self.control("PUT", "state/servers/" + vm, {"eip_id": None})
+
+        def nothing(vm):
+            pass
+
+        rows = [({}, {}, gone, "SMS.0412"), ({}, {}, unbound, "SMS.1406"),
+                ({"check_port_22": True}, {}, nothing, "SMS.3805"),
+                ({"check_target_disks": True}, {"disks": [{"used_size": 1 << 40}]}, nothing,
+                 "SMS.0519"),
+                ({"check_target_disks": True}, {"disks": [{"used_size": 1}] * 2}, nothing,
+                 "SMS.1311"),
+                ({"check_target_disks": True}, {}, nothing, None)]
+        for settings, source, change, code in rows:
+            with self.subTest(code=code):
+                self.scenario(settings=settings)
+                self.control("PUT", f"state/sources/{seeds.SOURCE}", source)
+                task_id = self.task()
+                self.act(task_id)
+                change(self.good("sms", "GET", "/v3/tasks")["tasks"][0]["target_server"]["vm_id"])
+                last = self.run_to_end(task_id)[-1]
+                self.assertEqual(json.loads(last["error_json"] or "{}").get("error_code"), code)
+
+    def test_port_22_of_the_target(self):
+        self.scenario(preset="strict")
+        path = f"/v1/{PROJECT}/security-group"
+        gid = self.good("vpc", "POST", path + "s", {"security_group": {"name": "mig"}})[
+            "security_group"]["id"]
+        self.good("vpc", "POST", path + "-rules", {"security_group_rule": {
+            "security_group_id": gid, "direction": "ingress", "protocol": "tcp",
+            "port_range_min": 20, "port_range_max": 22, "remote_ip_prefix": "198.51.100.7/32"}})
+        sid, job_id = self.make_server(security_groups=[{"id": gid}])
+        self.finish(job_id)
+        task_id = self.good("sms", "POST", "/v3/tasks", bodies.task_body(sid))["id"]
+        self.act(task_id)
+        self.assertEqual(self.run_to_end(task_id)[-1]["state"], "MIGRATE_SUCCESS")
+
+    def test_a_target_without_a_public_address(self):
+        sid, job_id = self.make_server(publicip=None)
+        self.finish(job_id)
+        self.refused("SMS.6602", "sms", "POST", "/v3/tasks", bodies.task_body(sid))
+        self.good("sms", "POST", "/v3/tasks", bodies.task_body(sid, use_public_ip=False))
 
     def test_what_a_task_keeps(self):
         task_id = self.task()
@@ -352,6 +400,8 @@ class Networks(World):
         self.assertEqual(len(next(iter(self.server(sid)["addresses"].values()))), 2)
         self.good("eip", "PUT", path, {"publicip": {"port_id": None}})
         self.good("eip", "DELETE", path)
+        self.good("vpc", "GET", f"/v1/{PROJECT}/publicips")
+        self.refused("APIGW.0101", "eip", "GET", f"/v1/{PROJECT}/vpcs")
         self.refused("EIP.7904", "eip", "POST", f"/v1/{PROJECT}/publicips", {
             "publicip": {"type": "5_moon"},
             "bandwidth": {"share_type": "PER", "name": "b", "size": 5}})
@@ -455,6 +505,19 @@ class Presets(World):
         self.refused("SMS.0515", "sms", "POST", path, {"operation": "start"})
         self.good("sms", "POST", "/v3/sources", {**bodies.SOURCE_BODY, "id": seeds.SOURCE})
         self.act(task_id)
+
+    def test_every_preset_can_be_begun_with(self):
+        names = [f[:-5] for f in os.listdir(state.PRESETS)]
+        self.assertGreater(len(names), 30)
+        for name in names:
+            with self.subTest(name):
+                self.scenario(preset=name)
+                self.good("sms", "GET", "/v3/config")
+
+    def test_a_temporary_key(self):
+        self.scenario(preset="temporary-key")
+        self.good("sms", "GET", "/v3/sources", ak="TEMPAK", sk="TEMPSK",
+                  x_security_token="TEMPTOKEN", x_domain_id=seeds.DOMAIN)
 
     def test_a_lost_record(self):
         self.scenario(preset="sms-7602")
