@@ -313,7 +313,8 @@ static int pause_before_next(struct agt_cloud *c, struct attempt *a, int64_t ret
 		ms = MAX(ms, retry_after_s * 1000);
 	a->n++;
 	log_info("%s; again in %.1f s (%u of %u)", why->text, (double)ms / 1000, a->n, c->retries);
-	return agt_stop_sleep(c->stop, ms, e);
+	/* A reload may cut the pause short: whoever asked for it may have mended the cause. */
+	return MIN(agt_stop_sleep(c->stop, ms, e), 0);
 }
 
 /* ---- one call ---- */

@@ -6,6 +6,6 @@
 #include "agent/check.h"
 
 const struct agt_command agt_commands[] = {
-	{ "check", "look whether SMS can take this host", agt_check_run, false },
-	{ NULL, NULL, NULL, false },
+	{ "check", "look whether SMS can take this host", agt_check_run, false, false },
+	{ 0 },
 };

@@ -28,6 +28,7 @@ struct agt_command {
 	 */
 	int (*run)(const struct agt_context *ctx, struct err *e);
 	bool takes_args; /* what follows the command (after "--", too) goes into options.args */
+	bool reloads;    /* SIGHUP asks it to read its configuration anew; else it ends it */
 };
 
 /* Ends with a row without a name. */

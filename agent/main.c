@@ -20,7 +20,7 @@ static int run(const struct agt_options *o, char **envp, struct err *e)
 {
 	struct agt_stop stop;
 	struct agt_context ctx = { .options = o, .stop = &stop, .envp = envp };
-	int r = agt_stop_open(&stop, e);
+	int r = agt_stop_open(o->command->reloads, &stop, e);
 
 	if (r < 0)
 		return r;

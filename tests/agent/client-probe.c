@@ -57,18 +57,18 @@ static int call(const struct agt_context *ctx, struct err *e)
 int main(int argc, char **argv, char **envp)
 {
 	static const struct agt_command commands[] = {
-		{ "call", "make one call", call, true },
-		{ NULL, NULL, NULL, false },
+		{ "call", "make one call", call, true, false },
+		{ 0 },
 	};
 	_cleanup_(agt_options_fini) struct agt_options o = { 0 };
-	struct agt_stop stop = { .fd = -1 };
+	struct agt_stop stop;
 	struct err e = { 0 };
 	int r = agt_options_parse(argc, argv, envp, commands, &o, &e);
 
 	if (r == 0)
 		r = log_open(o.log_level, o.log_file, &e);
 	if (r == 0)
-		r = agt_stop_open(&stop, &e);
+		r = agt_stop_open(false, &stop, &e);
 	if (r == 0) {
 		struct agt_context ctx = { .options = &o, .stop = &stop, .envp = envp };
 
