@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """ECS: servers, the jobs that make and change them, flavors, console output."""
+import re
 import time
 
 from . import seeds, vpc
@@ -417,5 +418,7 @@ def console_output(cloud, request):
 
 @route("ecs", "POST /v2.1/{project_id}/servers/{server_id}/action")
 def old_console(cloud, request):
-    length = request.json["os-getConsoleOutput"].get("length", 50)
+    length = str(request.json["os-getConsoleOutput"].get("length") or 50)
+    if not re.fullmatch(r"-1|\d{1,5}", length):
+        fail("Ecs.0005", "length is no number of lines")
     return {"output": console(cloud, server_of(cloud, request), int(length))}

@@ -2,6 +2,7 @@
 """SMS: agreement, migration projects, sources, commands, templates.  Tasks are in tasks.py."""
 import ipaddress
 import json
+import re
 
 from . import fields, seeds
 from .state import Deep
@@ -201,6 +202,8 @@ def check_registration(cloud, request, body):
     others = {n.get("mac") for s in cloud.db["sources"].values() if s["id"] != body.get("id")
               for n in s["networks"]}
     for i, nic in enumerate(body["networks"]):
+        if nic["mac"] and not re.fullmatch("[0-9a-f]{64}", nic["mac"]):
+            request.note("pattern", f"networks[{i}].mac", "is no digest of 64 hex digits")
         if nic["mac"] and nic["mac"] in others:
             request.note("duplicate", f"networks[{i}].mac", "another source has the same")
     if version(body["agent_version"]) < version(cloud.settings["min_agent_version"]):
@@ -266,10 +269,12 @@ def current_task(cloud, source):
     return tasks[-1] if tasks else None
 
 
-def show_current(cloud, source):
-    from .tasks import brief
+def show_current(cloud, source, one):
+    from .tasks import LISTED, brief
     task = current_task(cloud, source)
-    return None if task is None else brief(task)
+    if task is None:
+        return None
+    return {**brief(task), **({} if one else LISTED)}
 
 
 def shown_source(cloud, source, one):
@@ -277,7 +282,7 @@ def shown_source(cloud, source, one):
     shown = {k: v for k, v in source.items()
              if k not in hidden and k not in ("has_rsync", "paravirtualization", "raw_devices",
                                               "boot_loader", "linux_block_check")}
-    shown["current_task"] = show_current(cloud, source)
+    shown["current_task"] = show_current(cloud, source, one)
     return shown
 
 

@@ -285,9 +285,13 @@ def brief(task):
             "vm_template_id": task.get("vm_template_id"),
             "target_server": {"vm_id": task["target"]["vm_id"], "name": task["target"]["name"]},
             "log_collect_status": task.get("log_collect_status", "INIT"), "clone_server": None,
-            "subtask_info": subtask_info(task), "estimate_complete_time": None,
-            "compress_rate": None, "remain_seconds": 0, "log_bucket": None, "log_expire": None,
-            "log_upload_time": None, "log_share_url": None}
+            "subtask_info": subtask_info(task)}
+
+
+TIMES = {"estimate_complete_time": None, "compress_rate": None, "remain_seconds": 0}
+# What a list of sources tells of their tasks beside that.
+LISTED = {**TIMES, "log_bucket": None, "log_expire": None, "log_upload_time": None,
+          "log_share_url": None}
 
 
 def shown(cloud, task):
@@ -297,7 +301,7 @@ def shown(cloud, task):
                     "state": "waiting", "migration_cycle": "setting", "connected": False}
     vm = cloud.db["servers"].get(task["target"]["vm_id"])
     return {
-        **brief(task), "os_type": task["os_type"], "priority": task["priority"],
+        **brief(task), **TIMES, "os_type": task["os_type"], "priority": task["priority"],
         "create_date": task["create_date"], "finish_date": task["finish_date"],
         "total_time": (task["finish_date"] or cloud.ms()) - (task["start_date"] or cloud.ms()),
         "connected": of["connected"], "enterprise_project_id": "0",

@@ -137,7 +137,8 @@ def create_subnet(cloud, request):
     net = network(body["cidr"], "VPC.0203", "the subnet's")
     if net.prefixlen > 28 or (v["cidr"] and not net.subnet_of(ipaddress.ip_network(v["cidr"]))):
         fail("VPC.0203", "the subnet is outside of the VPC's range")
-    if ipaddress.ip_address(body["gateway_ip"]) not in net:
+    gateway = network(body["gateway_ip"], "VPC.0203", "the gateway's")
+    if gateway.network_address not in net:
         fail("VPC.0203", "the gateway is outside of the subnet")
     for other in cloud.db["subnets"].values():
         if other["vpc_id"] == v["id"] and net.overlaps(ipaddress.ip_network(other["cidr"])):

@@ -18,7 +18,7 @@ MAX_BODY = 12 << 20
 SECRET_HEADERS = ("x-security-token", "x-auth-token")
 SECRET_KEYS = {"adminPass", "password", "new_password", "target_password", "user_data"}
 # Shapes in which errors come; every service has one of its own.
-SHAPE = {"sms": "error_code", "iam": "nested", "ecs": "nested", "vpc": "code", "eip": "code",
+SHAPE = {"sms": "error_code", "iam": "iam", "ecs": "nested", "vpc": "code", "eip": "code",
          "dcs": "dcs", "smn": "smn"}
 
 
@@ -106,6 +106,7 @@ def find_route(service, method, path):
 
 def error_body(shape, code, text, request_id):
     return {
+        "iam": {"error": {"code": code, "message": text, "title": "Bad Request"}},
         "error_code": {"error_code": code, "error_msg": text},
         "camel": {"errorCode": code, "errorMsg": text},
         "code": {"code": code, "message": text},
@@ -151,7 +152,7 @@ class Answer:
             return self.raw
         if self.body is None:
             return b""
-        return json.dumps(self.body, ensure_ascii=False).encode("utf-8", "surrogateescape")
+        return json.dumps(self.body, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 class Service:

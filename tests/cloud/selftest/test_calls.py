@@ -4,6 +4,7 @@
 import copy
 import json
 import os
+import random
 import unittest
 
 import bodies
@@ -141,6 +142,14 @@ def spoil(body, path, value):
     return spoiled
 
 
+def everywhere(body, path=()):
+    """Every path in body."""
+    for key, value in body.items() if isinstance(body, dict) else enumerate(body):
+        yield (*path, key)
+        if isinstance(value, (dict, list)):
+            yield from everywhere(value, (*path, key))
+
+
 def required(kind, body, path=()):
     """(path, code) of every required field that body has, at any depth."""
     if kind.fields is not None:
@@ -263,10 +272,42 @@ class Fields(CloudTest):
                     self.refused(code, "sms", method, path, spoil(body, where, value), status=400)
                     self.assertIn(kind, [v["kind"] for v in self.noted()])
 
+    def test_nonsense_never_breaks_the_cloud(self):
+        chance = random.Random(7)
+        junk = [None, True, -1, 1 << 70, 1.5, "", "x", "999.1.1.1/99", "\u8fc1\ud800", [], [None],
+                {}, {"id": []}, [[[]]]]
+        made = self.good("ecs", "POST", f"/v1.1/{PROJECT}/cloudservers", bodies.server_body(),
+                         x_client_token="t")
+        for service, method, path, body in self.good_calls():
+            if path == "/v3/tasks":
+                body["target_server"]["vm_id"] = made["serverIds"][0]
+            places = list(everywhere(body))
+            for _ in range(40):
+                spoiled = body
+                for _ in range(chance.randint(1, 2)):
+                    try:
+                        spoiled = spoil(spoiled, chance.choice(places),
+                                        chance.choice([*junk, spoil]))
+                    except (KeyError, IndexError, TypeError):
+                        pass  # what it should have hit is gone already
+                reply = self.call(service, method, path, spoiled)
+                self.assertLess(reply.status, 500, (path, spoiled, reply.data))
+        self.call("sms", "POST", "/v3/migprojects", {**bodies.PROJECT_BODY, "name": "odd",
+                                                     "description": "\ud800\udcff"})
+        for service, path in (("sms", "/v3/sources"), ("sms", "/v3/migprojects"),
+                              ("sms", "/v3/tasks"), ("vpc", f"/v1/{PROJECT}/subnets"),
+                              ("vpc", f"/v1/{PROJECT}/security-group-rules"),
+                              ("eip", f"/v1/{PROJECT}/publicips"),
+                              ("ecs", f"/v1/{PROJECT}/cloudservers/detail")):
+            self.assertEqual(self.call(service, "GET", path).status, 200, path)
+        self.assertNotIn("bug", [v["kind"] for v in self.noted()])
+
     def test_what_is_only_noted(self):
         rows = [
             (spoil(bodies.SOURCE_BODY, ("memory",), 8192), "unit", "memory"),
             (spoil(bodies.SOURCE_BODY, ("colour",), "red"), "unknown", "colour"),
+            (spoil(bodies.SOURCE_BODY, ("networks", 0, "mac"), "02:00:00:00:00:07"), "pattern",
+             "networks[0].mac"),
             (spoil(bodies.SOURCE_BODY, ("has_tc",), spoil), "missing", "has_tc"),
             (spoil(bodies.SOURCE_BODY, ("disks", 0, "size"), 20), "unit", "disks[0].size"),
             (spoil(bodies.SOURCE_BODY, ("linux_block_check",), "x"), "json", "linux_block_check"),
