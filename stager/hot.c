@@ -213,6 +213,8 @@ size_t stg_hot_top(struct stg_hot *h, enum stg_hot_kind kind, struct stg_hot_row
 	if (!h)
 		return 0;
 	t = &h->t[kind];
+	if (!t->n)
+		return 0;
 	if (kind == STG_HOT_DIRS)
 		fold(t, total(t) / TOP_SHARE);
 	qsort(t->v, t->n, sizeof(*t->v), more_work);

@@ -45,6 +45,17 @@ static void nobody_counts_without_counters(void **state)
 	stg_hot_free(NULL);
 }
 
+static void nothing_counted_is_no_row(void **state)
+{
+	struct stg_hot *h = make();
+	struct stg_hot_row rows[STG_HOT_TOP];
+
+	(void)state;
+	assert_int_equal(stg_hot_top(h, STG_HOT_DIRS, rows), 0);
+	assert_int_equal(stg_hot_top(h, STG_HOT_FILES, rows), 0);
+	stg_hot_free(h);
+}
+
 static void files_count_for_their_directory(void **state)
 {
 	struct stg_hot *h = make();
@@ -163,6 +174,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nobody_counts_without_counters),
+		cmocka_unit_test(nothing_counted_is_no_row),
 		cmocka_unit_test(files_count_for_their_directory),
 		cmocka_unit_test(small_directories_count_for_the_one_above),
 		cmocka_unit_test(memory_is_bounded_and_totals_stay_exact),
