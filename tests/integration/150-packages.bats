@@ -341,6 +341,70 @@ teardown() {
 	done
 }
 
+service() { inside systemctl "$1" stager-agent 2>/dev/null || true; }
+main_pid() { inside systemctl show -P MainPID stager-agent; }
+enable_service() {
+	exits 0 inside systemctl enable --now stager-agent
+	PID=$(main_pid)
+	[ "$(inside ps -o user= "$PID")" = stager ]
+}
+# The service runs on, in the process that it had.
+went_on() {
+	says "goes on with the version it was started with"
+	[ "$(service is-active)" = active ]
+	[ "$(service is-enabled)" = enabled ]
+	[ "$(main_pid)" = "$PID" ]
+}
+
+@test "packages: an upgrade lets a running service be, a removal stops it" {
+	local root=$P/service apt=(env DEBIAN_FRONTEND=noninteractive
+		apt-get install -q -y --no-install-recommends)
+
+	need_tool systemd-nspawn
+	deb_files "$deb" | grep -q /stager-agent.service || skip "the agent cannot run as a service yet"
+	new_root service
+	exits 0 in_root service "${apt[@]}" rpm procps
+	put "$deb" service
+	put "$next_deb" service
+	put "$rpm" service
+	put "$next_rpm" service
+	# What it starts is stood in for: the packages are under test here, not the agent.
+	mkdir -p "$root/etc/systemd/system/stager-agent.service.d"
+	cat >"$root/etc/systemd/system/stager-agent.service.d/test.conf" <<-END
+	[Unit]
+	ConditionPathExists=
+	[Service]
+	Type=exec
+	ExecStart=
+	ExecStart=/bin/sleep 1000
+	END
+	boot service
+
+	exits 0 inside "${apt[@]}" "/root/$(basename "$deb")"
+	[ "$(service is-active)" = inactive ]
+	[ "$(service is-enabled)" = disabled ]
+	enable_service
+	exits 0 inside "${apt[@]}" "/root/$(basename "$next_deb")"
+	went_on
+	exits 0 inside dpkg --remove stager
+	[ "$(service is-active)" = inactive ]
+	exits 0 inside "${apt[@]}" "/root/$(basename "$deb")"
+	[ "$(service is-active)" = inactive ]
+	[ "$(service is-enabled)" = enabled ]
+	exits 0 inside dpkg --purge stager
+	assert_gone "$root/etc/systemd/system/multi-user.target.wants/stager-agent.service"
+
+	exits 0 inside rpm -i --nodeps "/root/$(basename "$rpm")"
+	[ "$(service is-active)" = inactive ]
+	[ "$(service is-enabled)" = disabled ]
+	enable_service
+	exits 0 inside rpm -U --nodeps "/root/$(basename "$next_rpm")"
+	went_on
+	exits 0 inside rpm -e stager
+	[ "$(service is-active)" = inactive ]
+	assert_gone "$root/etc/systemd/system/multi-user.target.wants/stager-agent.service"
+}
+
 # play ARGUMENT...: the playbook, inside of the container, on the container.
 play() {
 	exits 0 inside env LC_ALL=C.UTF-8 ansible-playbook -i /root/inventory -c local \
