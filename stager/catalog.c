@@ -2,15 +2,13 @@
 #include "stager/catalog.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <sqlite3.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
 #include "common/buf.h"
 #include "common/io.h"
+#include "stager/catalog_parts.h"
 
 /*
  * One row is one blob (stg_row_pack()): reading a directory of thousands of entries is one
@@ -36,38 +34,11 @@ static const char schema[] =
 	"CREATE TABLE IF NOT EXISTS follower(seq INTEGER PRIMARY KEY, ino INTEGER, dev INTEGER,"
 	" dir INTEGER, path BLOB, name BLOB, row BLOB, old_nlink INTEGER);"
 	"CREATE TABLE IF NOT EXISTS removal(seq INTEGER PRIMARY KEY, dir INTEGER, path BLOB,"
-	" name BLOB, is_dir INTEGER, filter INTEGER);";
-
-enum query {
-	Q_GET_FACT,
-	Q_SET_FACT,
-	Q_LAST_PHASE,
-	Q_FULL_STANDS,
-	Q_COUNT_PHASES,
-	Q_PUT_PHASE,
-	Q_HAS_ENTRIES,
-	Q_PUT_ENTRY,
-	Q_GET_ENTRY,
-	Q_DEL_ENTRY,
-	Q_DEL_DIR,
-	Q_DEL_DIR_LINKS,
-	Q_SUBDIRS,
-	Q_PUT_DIRTY,
-	Q_DEL_DIRTY,
-	Q_NEXT_DIRTY,
-	Q_PUT_LINK,
-	Q_DEL_LINK,
-	Q_LINKS_OF,
-	Q_COUNT_LINKS,
-	Q_GET_LEADER,
-	Q_PUT_LEADER,
-	Q_DEL_LEADER,
-	Q_PUT_FOLLOWER,
-	Q_NEXT_FOLLOWER,
-	Q_PUT_REMOVAL,
-	Q_NEXT_REMOVAL,
-	Q_COUNT,
-};
+	" name BLOB, is_dir INTEGER, filter INTEGER);"
+	"CREATE TABLE IF NOT EXISTS finding(path BLOB PRIMARY KEY, what INTEGER, cause INTEGER,"
+	" detail BLOB, round INTEGER, fixed INTEGER) WITHOUT ROWID;"
+	"CREATE TABLE IF NOT EXISTS check_link(ino INTEGER, dev INTEGER, path BLOB, name BLOB,"
+	" same INTEGER, PRIMARY KEY(ino, dev, path, name)) WITHOUT ROWID;";
 
 static const char *const queries[Q_COUNT] = {
 	[Q_GET_FACT] = "SELECT value FROM fact WHERE key=?1",
@@ -107,18 +78,25 @@ static const char *const queries[Q_COUNT] = {
 	[Q_PUT_REMOVAL] = "INSERT INTO removal VALUES(NULL,?1,?2,?3,?4,?5)",
 	[Q_NEXT_REMOVAL] = "SELECT seq,dir,path,name,is_dir,filter FROM removal"
 			   " WHERE seq>?1 ORDER BY seq LIMIT ?2",
-};
-
-struct stg_catalog {
-	char *path;
-	sqlite3 *db;
-	sqlite3_stmt *q[Q_COUNT];
-	pthread_mutex_t lock; /* db, q, the transaction */
-	bool open;            /* a transaction is */
-	struct err broken;    /* why SQLite rolled it back by itself: nothing is written after */
-	size_t rows;          /* written in it */
-	int64_t since_ns;
-	atomic_uint_fast64_t next_dir;
+	/* What is found twice in one round adds up; a new round knows better. */
+	[Q_PUT_FINDING] = "INSERT INTO finding VALUES(?1,?2,?3,?4,?5,0) ON CONFLICT(path) DO"
+			  " UPDATE SET what=CASE WHEN round=?5 AND NOT fixed THEN what|?2 ELSE ?2 END,"
+			  " cause=CASE WHEN round=?5 AND NOT fixed THEN min(cause,?3) ELSE ?3 END,"
+			  " detail=CASE WHEN round=?5 AND NOT fixed AND length(detail)>0 THEN detail ELSE ?4 END,"
+			  " round=?5, fixed=0",
+	[Q_FIX_FINDING] = "UPDATE finding SET fixed=1, round=?2 WHERE path=?1 AND round<?2",
+	[Q_NEXT_FINDING] = "SELECT path,what,cause,detail,round,fixed FROM finding"
+			   " WHERE path>?1 OR ?3 ORDER BY path LIMIT ?2",
+	[Q_COUNT_FINDINGS] = "SELECT count(*)-total(fixed), total(NOT fixed AND cause=0),"
+			     " total(fixed) FROM finding",
+	[Q_PUT_CHECK_LINK] = "INSERT OR REPLACE INTO check_link VALUES(?1,?2,?3,?4,?5)",
+	[Q_ADD_CHECK_LINKS] = "INSERT OR IGNORE INTO check_link SELECT ino,dev,path,name,0"
+			      " FROM link WHERE ino=?1 AND dev=?2",
+	[Q_NEXT_CHECK_LINK] = "SELECT ino,dev,path,name,same,(SELECT count(*) FROM check_link b"
+			      " WHERE b.ino=a.ino AND b.dev=a.dev),(SELECT count(*) FROM link l"
+			      " WHERE l.ino=a.ino AND l.dev=a.dev) FROM check_link a"
+			      " WHERE (ino,dev,path,name)>(?1,?2,?3,?4) OR ?6"
+			      " ORDER BY ino,dev,path,name LIMIT ?5",
 };
 
 struct stg_catalog_reader {
@@ -126,7 +104,7 @@ struct stg_catalog_reader {
 	sqlite3_stmt *dir, *one;
 };
 
-static int catalog_error(sqlite3 *db, struct err *e, const char *what)
+int stg_catalog_error(sqlite3 *db, struct err *e, const char *what)
 {
 	int code = sqlite3_errcode(db);
 	const char *path = sqlite3_db_filename(db, "main");
@@ -147,32 +125,14 @@ static int catalog_error(sqlite3 *db, struct err *e, const char *what)
 	return err_set(e, r, "catalog: %s: %s", what, sqlite3_errmsg(db));
 }
 
-static int bind_bytes(sqlite3_stmt *s, int at, struct bytes b)
-{
-	return sqlite3_bind_blob(s, at, b.n ? (const void *)b.p : "", (int)b.n, SQLITE_STATIC);
-}
-
-static struct bytes column_bytes(sqlite3_stmt *s, int at)
-{
-	/* The pointer must be asked for before the size (sqlite3_column_blob(3)). */
-	const void *p = sqlite3_column_blob(s, at);
-
-	return bytes_of(p, (size_t)sqlite3_column_bytes(s, at));
-}
-
-static int64_t column_int(sqlite3_stmt *s, int at)
-{
-	return sqlite3_column_int64(s, at);
-}
-
 /* Step a statement that returns nothing, and make it ready for the next use. */
-static int run_stmt(struct stg_catalog *c, enum query q, const char *what, struct err *e)
+int stg_catalog_run(struct stg_catalog *c, enum query q, const char *what, struct err *e)
 {
 	int r = sqlite3_step(c->q[q]);
 	int ret = 0;
 
 	if (r != SQLITE_DONE && r != SQLITE_ROW)
-		ret = catalog_error(c->db, e, what);
+		ret = stg_catalog_error(c->db, e, what);
 	sqlite3_reset(c->q[q]);
 	return ret;
 }
@@ -180,7 +140,7 @@ static int run_stmt(struct stg_catalog *c, enum query q, const char *what, struc
 static int exec_sql(sqlite3 *db, const char *sql, struct err *e)
 {
 	if (sqlite3_exec(db, sql, NULL, NULL, NULL) != SQLITE_OK)
-		return catalog_error(db, e, sql);
+		return stg_catalog_error(db, e, sql);
 	return 0;
 }
 
@@ -229,7 +189,7 @@ static int put_fact(struct stg_catalog *c, const char *key, const char *value, s
 {
 	sqlite3_bind_text(c->q[Q_SET_FACT], 1, key, -1, SQLITE_STATIC);
 	sqlite3_bind_text(c->q[Q_SET_FACT], 2, value, -1, SQLITE_STATIC);
-	return run_stmt(c, Q_SET_FACT, "write fact", e);
+	return stg_catalog_run(c, Q_SET_FACT, "write fact", e);
 }
 
 static int commit_locked(struct stg_catalog *c, struct err *e)
@@ -261,7 +221,7 @@ static int tick_locked(struct stg_catalog *c, struct err *e)
 }
 
 /* The end of every write: r of its statements, one row more, unlock. */
-static int end_write(struct stg_catalog *c, int r, struct err *e)
+int stg_catalog_unlock(struct stg_catalog *c, int r, struct err *e)
 {
 	if (r == 0) {
 		c->rows++;
@@ -272,7 +232,7 @@ static int end_write(struct stg_catalog *c, int r, struct err *e)
 	return r;
 }
 
-static int lock_write(struct stg_catalog *c, struct err *e)
+int stg_catalog_lock(struct stg_catalog *c, struct err *e)
 {
 	int r;
 
@@ -290,7 +250,7 @@ static int open_db(const char *path, int flags, const char *pragmas, sqlite3 **r
 	int r;
 
 	if (sqlite3_open_v2(path, &db, flags | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
-		r = db ? catalog_error(db, e, path) : err_set(e, -ENOMEM, "catalog: %s", path);
+		r = db ? stg_catalog_error(db, e, path) : err_set(e, -ENOMEM, "catalog: %s", path);
 		sqlite3_close(db);
 		return r;
 	}
@@ -359,7 +319,7 @@ static int catalog_prepare(struct stg_catalog *c, struct err *e)
 	for (int i = 0; r == 0 && i < Q_COUNT; i++)
 		if (sqlite3_prepare_v3(c->db, queries[i], -1, SQLITE_PREPARE_PERSISTENT,
 				       &c->q[i], NULL) != SQLITE_OK)
-			r = catalog_error(c->db, e, queries[i]);
+			r = stg_catalog_error(c->db, e, queries[i]);
 	return r;
 }
 
@@ -457,7 +417,7 @@ int stg_catalog_get(struct stg_catalog *c, const char *key, struct buf *ret, str
 		r = buf_put_bytes(ret, column_bytes(s, 0));
 		r = r < 0 || !buf_cstr(ret) ? err_set(e, -ENOMEM, "catalog: out of memory") : 1;
 	} else if (step != SQLITE_DONE) {
-		r = catalog_error(c->db, e, "read fact");
+		r = stg_catalog_error(c->db, e, "read fact");
 	}
 	sqlite3_reset(s);
 	pthread_mutex_unlock(&c->lock);
@@ -466,11 +426,11 @@ int stg_catalog_get(struct stg_catalog *c, const char *key, struct buf *ret, str
 
 int stg_catalog_set(struct stg_catalog *c, const char *key, const char *value, struct err *e)
 {
-	int r = lock_write(c, e);
+	int r = stg_catalog_lock(c, e);
 
 	if (r < 0)
 		return r;
-	return end_write(c, put_fact(c, key, value, e), e);
+	return stg_catalog_unlock(c, put_fact(c, key, value, e), e);
 }
 
 int stg_catalog_get_number(struct stg_catalog *c, const char *key, uint64_t *ret, struct err *e)
@@ -514,7 +474,7 @@ int stg_catalog_last_phase(struct stg_catalog *c, struct stg_phase_row *ret, str
 			 (const char *)sqlite3_column_text(s, 1));
 		r = 1;
 	} else if (step != SQLITE_DONE) {
-		r = catalog_error(c->db, e, "read phase");
+		r = stg_catalog_error(c->db, e, "read phase");
 	}
 	sqlite3_reset(s);
 	pthread_mutex_unlock(&c->lock);
@@ -531,7 +491,7 @@ static int one_number(struct stg_catalog *c, enum query q, int64_t *ret, struct 
 	if (step == SQLITE_ROW)
 		*ret = column_int(c->q[q], 0);
 	else if (step != SQLITE_DONE)
-		r = catalog_error(c->db, e, "read");
+		r = stg_catalog_error(c->db, e, "read");
 	sqlite3_reset(c->q[q]);
 	return r;
 }
@@ -577,7 +537,7 @@ static int put_phase(struct stg_catalog *c, struct stg_phase_row *p, struct err 
 	sqlite3_bind_int64(s, 4, p->finished_ns);
 	sqlite3_bind_int64(s, 5, p->sync_ns);
 	sqlite3_bind_int64(s, 6, p->fresh);
-	r = run_stmt(c, Q_PUT_PHASE, "write phase", e);
+	r = stg_catalog_run(c, Q_PUT_PHASE, "write phase", e);
 	if (r == 0 && !p->id)
 		p->id = (uint32_t)sqlite3_last_insert_rowid(c->db);
 	return r;
@@ -585,7 +545,7 @@ static int put_phase(struct stg_catalog *c, struct stg_phase_row *p, struct err 
 
 int stg_catalog_put_phase(struct stg_catalog *c, struct stg_phase_row *p, struct err *e)
 {
-	int r = lock_write(c, e);
+	int r = stg_catalog_lock(c, e);
 
 	if (r < 0)
 		return r;
@@ -612,7 +572,7 @@ static int exec_locked(struct stg_catalog *c, const char *sql, struct err *e)
 
 int stg_catalog_begin_full(struct stg_catalog *c, struct stg_phase_row *p, struct err *e)
 {
-	int r = lock_write(c, e);
+	int r = stg_catalog_lock(c, e);
 
 	if (r < 0)
 		return r;
@@ -649,7 +609,7 @@ uint64_t stg_catalog_new_dir_id(struct stg_catalog *c)
 	return atomic_fetch_add(&c->next_dir, 1);
 }
 
-static int put_entry(struct stg_catalog *c, uint64_t dir, struct bytes name,
+int stg_catalog_row_put(struct stg_catalog *c, uint64_t dir, struct bytes name,
 		     const struct stg_row *row, struct err *e)
 {
 	sqlite3_stmt *s = c->q[Q_PUT_ENTRY];
@@ -659,7 +619,7 @@ static int put_entry(struct stg_catalog *c, uint64_t dir, struct bytes name,
 	sqlite3_bind_int64(s, 1, (int64_t)dir);
 	bind_bytes(s, 2, name);
 	sqlite3_bind_blob(s, 3, packed, sizeof(packed), SQLITE_STATIC);
-	return run_stmt(c, Q_PUT_ENTRY, "write entry", e);
+	return stg_catalog_run(c, Q_PUT_ENTRY, "write entry", e);
 }
 
 static int put_link(struct stg_catalog *c, uint64_t dir, struct bytes path, struct bytes name,
@@ -672,7 +632,7 @@ static int put_link(struct stg_catalog *c, uint64_t dir, struct bytes path, stru
 	sqlite3_bind_int64(s, 3, (int64_t)st->dev);
 	sqlite3_bind_int64(s, 4, (int64_t)st->ino);
 	bind_bytes(s, 5, path);
-	return run_stmt(c, Q_PUT_LINK, "write link", e);
+	return stg_catalog_run(c, Q_PUT_LINK, "write link", e);
 }
 
 static int del_named(struct stg_catalog *c, enum query q, uint64_t dir, struct bytes name,
@@ -680,29 +640,29 @@ static int del_named(struct stg_catalog *c, enum query q, uint64_t dir, struct b
 {
 	sqlite3_bind_int64(c->q[q], 1, (int64_t)dir);
 	bind_bytes(c->q[q], 2, name);
-	return run_stmt(c, q, "delete entry", e);
+	return stg_catalog_run(c, q, "delete entry", e);
 }
 
 int stg_catalog_record(struct stg_catalog *c, uint64_t dir, struct bytes path,
 		       struct bytes name, const struct stg_row *row, uint32_t old_nlink,
 		       struct err *e)
 {
-	int r = lock_write(c, e);
+	int r = stg_catalog_lock(c, e);
 
 	if (r < 0)
 		return r;
-	r = put_entry(c, dir, name, row, e);
+	r = stg_catalog_row_put(c, dir, name, row, e);
 	if (r == 0 && row->st.nlink > 1 && !stg_is_dir(&row->st))
 		r = put_link(c, dir, path, name, &row->st, e);
 	else if (r == 0 && old_nlink > 1)
 		r = del_named(c, Q_DEL_LINK, dir, name, e);
-	return end_write(c, r, e);
+	return stg_catalog_unlock(c, r, e);
 }
 
 static int del_by_id(struct stg_catalog *c, enum query q, uint64_t id, struct err *e)
 {
 	sqlite3_bind_int64(c->q[q], 1, (int64_t)id);
-	return run_stmt(c, q, "delete directory", e);
+	return stg_catalog_run(c, q, "delete directory", e);
 }
 
 /* The ids of the sub-directories of dir, appended to out as le64. */
@@ -723,7 +683,7 @@ static int subdirs(struct stg_catalog *c, uint64_t dir, struct buf *out, struct 
 			r = err_set(e, -ENOMEM, "catalog: out of memory");
 	}
 	if (r == 0 && step != SQLITE_DONE)
-		r = catalog_error(c->db, e, "read directory");
+		r = stg_catalog_error(c->db, e, "read directory");
 	sqlite3_reset(s);
 	return r;
 }
@@ -751,7 +711,7 @@ static int forget_tree(struct stg_catalog *c, uint64_t id, struct err *e)
 
 
 /* 1 and *ret, or 0. */
-static int get_entry(struct stg_catalog *c, uint64_t dir, struct bytes name,
+int stg_catalog_row_get(struct stg_catalog *c, uint64_t dir, struct bytes name,
 		     struct stg_row *ret, struct err *e)
 {
 	sqlite3_stmt *s = c->q[Q_GET_ENTRY];
@@ -766,28 +726,35 @@ static int get_entry(struct stg_catalog *c, uint64_t dir, struct bytes name,
 		r = stg_row_unpack(b.p, b.n, ret) < 0 ?
 			    err_set(e, -EBADMSG, "catalog: damaged row") : 1;
 	} else if (step != SQLITE_DONE) {
-		r = catalog_error(c->db, e, "read entry");
+		r = stg_catalog_error(c->db, e, "read entry");
 	}
 	sqlite3_reset(s);
+	return r;
+}
+
+int stg_catalog_forget_row(struct stg_catalog *c, uint64_t dir, struct bytes name,
+			   const struct stg_row *row, struct err *e)
+{
+	int r = del_named(c, Q_DEL_ENTRY, dir, name, e);
+
+	if (r == 0 && row->st.nlink > 1)
+		r = del_named(c, Q_DEL_LINK, dir, name, e);
+	if (r == 0 && row->child)
+		r = forget_tree(c, row->child, e);
 	return r;
 }
 
 int stg_catalog_forget(struct stg_catalog *c, uint64_t dir, struct bytes name, struct err *e)
 {
 	struct stg_row row;
-	int r = lock_write(c, e);
+	int r = stg_catalog_lock(c, e);
 
 	if (r < 0)
 		return r;
-	r = get_entry(c, dir, name, &row, e);
-	if (r > 0) {
-		r = del_named(c, Q_DEL_ENTRY, dir, name, e);
-		if (r == 0 && row.st.nlink > 1)
-			r = del_named(c, Q_DEL_LINK, dir, name, e);
-		if (r == 0 && row.child)
-			r = forget_tree(c, row.child, e);
-	}
-	return end_write(c, r, e);
+	r = stg_catalog_row_get(c, dir, name, &row, e);
+	if (r > 0)
+		r = stg_catalog_forget_row(c, dir, name, &row, e);
+	return stg_catalog_unlock(c, r, e);
 }
 
 int stg_catalog_mark_dirty(struct stg_catalog *c, uint64_t parent, struct bytes name,
@@ -797,11 +764,11 @@ int stg_catalog_mark_dirty(struct stg_catalog *c, uint64_t parent, struct bytes 
 	sqlite3_stmt *s = c->q[Q_PUT_DIRTY];
 	uint8_t packed[STG_ROW_BYTES];
 	struct stg_row row;
-	int r = lock_write(c, e);
+	int r = stg_catalog_lock(c, e);
 
 	if (r < 0)
 		return r;
-	r = get_entry(c, parent, name, &row, e);
+	r = stg_catalog_row_get(c, parent, name, &row, e);
 	/* What it takes the place of was perhaps one of several names of an inode. */
 	if (r > 0 && !stg_is_dir(&row.st) && row.st.nlink > 1)
 		r = del_named(c, Q_DEL_LINK, parent, name, e);
@@ -810,7 +777,7 @@ int stg_catalog_mark_dirty(struct stg_catalog *c, uint64_t parent, struct bytes 
 	if (r >= 0) {
 		row.child = id;
 		row.state = STG_ROW_DIRTY;
-		r = put_entry(c, parent, name, &row, e);
+		r = stg_catalog_row_put(c, parent, name, &row, e);
 	}
 	if (r == 0) {
 		row.st = *st;
@@ -822,75 +789,73 @@ int stg_catalog_mark_dirty(struct stg_catalog *c, uint64_t parent, struct bytes 
 		bind_bytes(s, 5, name);
 		sqlite3_bind_blob(s, 6, packed, sizeof(packed), SQLITE_STATIC);
 		sqlite3_bind_int64(s, 7, phase);
-		r = run_stmt(c, Q_PUT_DIRTY, "mark directory", e);
+		r = stg_catalog_run(c, Q_PUT_DIRTY, "mark directory", e);
 	}
-	return end_write(c, r, e);
+	return stg_catalog_unlock(c, r, e);
 }
 
 int stg_catalog_clean_dir(struct stg_catalog *c, uint64_t parent, struct bytes name,
 			  uint64_t id, const struct stg_row *row, struct err *e)
 {
-	int r = lock_write(c, e);
+	int r = stg_catalog_lock(c, e);
 
 	if (r < 0)
 		return r;
-	r = put_entry(c, parent, name, row, e);
+	r = stg_catalog_row_put(c, parent, name, row, e);
 	if (r == 0)
 		r = del_by_id(c, Q_DEL_DIRTY, id, e);
-	return end_write(c, r, e);
+	return stg_catalog_unlock(c, r, e);
 }
 
-int stg_catalog_mark_unsure(struct stg_catalog *c, struct bytes path, struct err *e)
+int stg_catalog_row_find(struct stg_catalog *c, struct bytes path, uint64_t *ret_dir,
+			 struct bytes *ret_name, struct stg_row *ret, struct err *e)
 {
 	struct bytes name = bytes_of("", 0);
-	struct stg_row row;
 	uint64_t dir = 0;
-	int r = lock_write(c, e);
+	int r = stg_catalog_row_get(c, dir, name, ret, e);
 
-	if (r < 0)
-		return r;
-	r = get_entry(c, dir, name, &row, e);
 	while (r > 0 && path.n) {
 		const uint8_t *slash = memchr(path.p, '/', path.n);
 		size_t n = slash ? (size_t)(slash - path.p) : path.n;
 
 		name = bytes_of(path.p, n);
 		path = bytes_of(path.p + n + !!slash, path.n - n - !!slash);
-		dir = row.child;
-		r = get_entry(c, dir, name, &row, e);
+		dir = ret->child;
+		r = stg_catalog_row_get(c, dir, name, ret, e);
 	}
+	*ret_dir = dir;
+	*ret_name = name;
+	return r;
+}
+
+int stg_catalog_row_change(struct stg_catalog *c, struct bytes path, uint8_t clear, uint8_t set,
+			   struct err *e)
+{
+	struct bytes name;
+	struct stg_row row;
+	uint64_t dir;
+	int r = stg_catalog_lock(c, e);
+
+	if (r < 0)
+		return r;
+	r = stg_catalog_row_find(c, path, &dir, &name, &row, e);
 	if (r > 0) {
-		row.state |= STG_ROW_DIRTY;
-		r = put_entry(c, dir, name, &row, e);
+		row.state = (uint8_t)((row.state & ~clear) | set);
+		r = stg_catalog_row_put(c, dir, name, &row, e);
 	}
-	return end_write(c, r, e);
+	return stg_catalog_unlock(c, r, e);
+}
+
+int stg_catalog_mark_unsure(struct stg_catalog *c, struct bytes path, struct err *e)
+{
+	return stg_catalog_row_change(c, path, 0, STG_ROW_DIRTY, e);
 }
 
 int stg_catalog_drop_dirty(struct stg_catalog *c, uint64_t id, struct err *e)
 {
-	int r = lock_write(c, e);
+	int r = stg_catalog_lock(c, e);
 
-	return r < 0 ? r : end_write(c, del_by_id(c, Q_DEL_DIRTY, id, e), e);
-}
-
-/*
- * Copy a column's bytes into the page.  While the page is being filled only the length is
- * kept; page_fix() turns offsets into pointers when the buffer moves no more.
- */
-static int page_bytes(struct buf *page, sqlite3_stmt *s, int at, struct bytes *ret)
-{
-	struct bytes b = column_bytes(s, at);
-	size_t off = page->n;
-
-	if (buf_put_bytes(page, b) < 0)
-		return -ENOMEM;
-	*ret = (struct bytes){ .p = (const uint8_t *)(uintptr_t)off, .n = b.n };
-	return 0;
-}
-
-static void page_fix(const struct buf *page, struct bytes *b)
-{
-	b->p = page->p + (uintptr_t)b->p;
+	return r < 0 ? r : stg_catalog_unlock(c, del_by_id(c, Q_DEL_DIRTY, id, e), e);
 }
 
 static int page_row(sqlite3_stmt *s, int at, struct stg_row *ret)
@@ -910,10 +875,10 @@ static int page_stat(sqlite3_stmt *s, int at, struct stg_stat *ret)
 	return r;
 }
 
-static int page_end(struct stg_catalog *c, enum query q, int step, int r, struct err *e)
+int stg_catalog_page_end(struct stg_catalog *c, enum query q, int step, int r, struct err *e)
 {
 	if (r == 0 && step != SQLITE_DONE && step != SQLITE_ROW)
-		r = catalog_error(c->db, e, "read plan");
+		r = stg_catalog_error(c->db, e, "read plan");
 	else if (r < 0)
 		err_sysn(e, r, "catalog: read plan");
 	sqlite3_reset(c->q[q]);
@@ -952,7 +917,7 @@ int stg_catalog_next_dirty(struct stg_catalog *c, struct stg_dirty_page *page, s
 		page_fix(&page->bytes, &page->rows[i].path);
 		page_fix(&page->bytes, &page->rows[i].name);
 	}
-	return page_end(c, Q_NEXT_DIRTY, step, r, e);
+	return stg_catalog_page_end(c, Q_NEXT_DIRTY, step, r, e);
 }
 
 /* --- readers --- */
@@ -971,7 +936,7 @@ int stg_catalog_reader_open(struct stg_catalog *c, struct stg_catalog_reader **r
 				-1, SQLITE_PREPARE_PERSISTENT, &rd->dir, NULL) != SQLITE_OK ||
 	     sqlite3_prepare_v3(rd->db, queries[Q_GET_ENTRY], -1, SQLITE_PREPARE_PERSISTENT,
 				&rd->one, NULL) != SQLITE_OK))
-		r = catalog_error(rd->db, e, "prepare");
+		r = stg_catalog_error(rd->db, e, "prepare");
 	if (r < 0) {
 		stg_catalog_reader_close(rd);
 		return r;
@@ -1032,7 +997,7 @@ int stg_catalog_read_dir(struct stg_catalog_reader *r, uint64_t dir, struct stg_
 	if (ret < 0)
 		err_sysn(e, ret, "catalog: read directory");
 	else if (step != SQLITE_DONE)
-		ret = catalog_error(r->db, e, "read directory");
+		ret = stg_catalog_error(r->db, e, "read directory");
 	sqlite3_reset(r->dir);
 	for (size_t i = 0; i < s->n; i++)
 		page_fix(&s->bytes, &s->v[i].name);
@@ -1053,7 +1018,7 @@ int stg_catalog_read_one(struct stg_catalog_reader *r, uint64_t dir, struct byte
 		n = stg_row_unpack(b.p, b.n, ret) < 0 ?
 			    err_set(e, -EBADMSG, "catalog: damaged row") : 1;
 	} else if (step != SQLITE_DONE) {
-		n = catalog_error(r->db, e, "read entry");
+		n = stg_catalog_error(r->db, e, "read entry");
 	}
 	sqlite3_reset(r->one);
 	return n;
@@ -1076,7 +1041,7 @@ static int put_leader(struct stg_catalog *c, const struct stg_stat *st, uint64_t
 	sqlite3_bind_int64(s, 3, (int64_t)dir);
 	bind_bytes(s, 4, path);
 	bind_bytes(s, 5, name);
-	return run_stmt(c, Q_PUT_LEADER, "write leader", e);
+	return stg_catalog_run(c, Q_PUT_LEADER, "write leader", e);
 }
 
 static int put_follower(struct stg_catalog *c, const struct stg_stat *st, uint64_t dir,
@@ -1093,7 +1058,7 @@ static int put_follower(struct stg_catalog *c, const struct stg_stat *st, uint64
 	bind_bytes(s, 5, name);
 	sqlite3_bind_blob(s, 6, packed, sizeof(packed), SQLITE_STATIC);
 	sqlite3_bind_int64(s, 7, old_nlink);
-	return run_stmt(c, Q_PUT_FOLLOWER, "write follower", e);
+	return stg_catalog_run(c, Q_PUT_FOLLOWER, "write follower", e);
 }
 
 /*
@@ -1112,7 +1077,7 @@ static int find_leader(struct stg_catalog *c, uint64_t dir, struct bytes name,
 		r = (uint64_t)column_int(s, 0) == dir && bytes_eq(column_bytes(s, 1), name) ?
 			    2 : 1;
 	else if (step != SQLITE_DONE)
-		r = catalog_error(c->db, e, "read leader");
+		r = stg_catalog_error(c->db, e, "read leader");
 	sqlite3_reset(s);
 	return r;
 }
@@ -1138,7 +1103,7 @@ static int adopt_leader(struct stg_catalog *c, uint64_t dir, struct bytes name,
 			r = 1;
 	}
 	if (r == 0 && step != SQLITE_DONE)
-		r = catalog_error(c->db, e, "read links");
+		r = stg_catalog_error(c->db, e, "read links");
 	sqlite3_reset(s);
 	return r;
 }
@@ -1147,7 +1112,7 @@ int stg_catalog_claim_link(struct stg_catalog *c, uint64_t dir, struct bytes pat
 			   struct bytes name, const struct stg_stat *st, uint32_t old_nlink,
 			   enum stg_link_role *ret, struct err *e)
 {
-	int r = lock_write(c, e);
+	int r = stg_catalog_lock(c, e);
 
 	if (r < 0)
 		return r;
@@ -1163,17 +1128,17 @@ int stg_catalog_claim_link(struct stg_catalog *c, uint64_t dir, struct bytes pat
 		*ret = STG_LINK_FOLLOWER;
 		r = put_follower(c, st, dir, path, name, old_nlink, e);
 	}
-	return end_write(c, r < 0 ? r : 0, e);
+	return stg_catalog_unlock(c, r < 0 ? r : 0, e);
 }
 
 int stg_catalog_drop_leader(struct stg_catalog *c, const struct stg_stat *st, struct err *e)
 {
-	int r = lock_write(c, e);
+	int r = stg_catalog_lock(c, e);
 
 	if (r < 0)
 		return r;
 	bind_inode(c->q[Q_DEL_LEADER], st->dev, st->ino);
-	return end_write(c, run_stmt(c, Q_DEL_LEADER, "delete leader", e), e);
+	return stg_catalog_unlock(c, stg_catalog_run(c, Q_DEL_LEADER, "delete leader", e), e);
 }
 
 int stg_catalog_count_links(struct stg_catalog *c, uint64_t dev, uint64_t ino, uint32_t *ret,
@@ -1229,7 +1194,7 @@ int stg_catalog_next_follower(struct stg_catalog *c, struct stg_follower_page *p
 		page_fix(&page->bytes, &page->rows[i].leader_path);
 		page_fix(&page->bytes, &page->rows[i].leader);
 	}
-	return page_end(c, Q_NEXT_FOLLOWER, step, r, e);
+	return stg_catalog_page_end(c, Q_NEXT_FOLLOWER, step, r, e);
 }
 
 /* --- the delete plan --- */
@@ -1237,7 +1202,7 @@ int stg_catalog_next_follower(struct stg_catalog *c, struct stg_follower_page *p
 int stg_catalog_plan_removal(struct stg_catalog *c, const struct stg_removal *m, struct err *e)
 {
 	sqlite3_stmt *s = c->q[Q_PUT_REMOVAL];
-	int r = lock_write(c, e);
+	int r = stg_catalog_lock(c, e);
 
 	if (r < 0)
 		return r;
@@ -1246,7 +1211,7 @@ int stg_catalog_plan_removal(struct stg_catalog *c, const struct stg_removal *m,
 	bind_bytes(s, 3, m->name);
 	sqlite3_bind_int64(s, 4, m->is_dir);
 	sqlite3_bind_int64(s, 5, m->filter);
-	return end_write(c, run_stmt(c, Q_PUT_REMOVAL, "write plan", e), e);
+	return stg_catalog_unlock(c, stg_catalog_run(c, Q_PUT_REMOVAL, "write plan", e), e);
 }
 
 int stg_catalog_next_removal(struct stg_catalog *c, struct stg_removal_page *page,
@@ -1279,5 +1244,5 @@ int stg_catalog_next_removal(struct stg_catalog *c, struct stg_removal_page *pag
 		page_fix(&page->bytes, &page->rows[i].path);
 		page_fix(&page->bytes, &page->rows[i].name);
 	}
-	return page_end(c, Q_NEXT_REMOVAL, step, r, e);
+	return stg_catalog_page_end(c, Q_NEXT_REMOVAL, step, r, e);
 }

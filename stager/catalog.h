@@ -241,3 +241,102 @@ int stg_catalog_next_removal(struct stg_catalog *c, struct stg_removal_page *pag
 			     struct err *e) _must_check_;
 /* Drop plan, leaders and followers: a phase begins. */
 int stg_catalog_clear_plan(struct stg_catalog *c, struct err *e) _must_check_;
+
+/* --- what a verification found (catalog_findings.c) --- */
+
+enum stg_cause {
+	STG_CAUSE_TARGET, /* the target is not what was acknowledged: a defect */
+	STG_CAUSE_SOURCE, /* the source has changed since: the next phase sends it */
+};
+
+/* In struct stg_finding.what, beside TP_D_* of transport/protocol.h. */
+#define STG_D_EXTRA (1u << 31) /* the source has no such entry */
+
+struct stg_finding {
+	struct bytes path;   /* relative to the root */
+	uint32_t what;
+	enum stg_cause cause;
+	struct bytes detail; /* JSON members: the values of both sides */
+	uint32_t round;      /* of which verification, a number that grows */
+	bool fixed;          /* found to be right in a later round */
+};
+
+/* Forget all findings; only those that are fixed. */
+int stg_catalog_clear_findings(struct stg_catalog *c, bool only_fixed, struct err *e)
+	_must_check_;
+
+/* Keep f.  What was found of the path in the same round adds up, else it is replaced. */
+int stg_catalog_put_finding(struct stg_catalog *c, const struct stg_finding *f, struct err *e)
+	_must_check_;
+
+/* path was looked at in this round and is right: a finding of an earlier one is fixed. */
+int stg_catalog_fix_finding(struct stg_catalog *c, struct bytes path, uint32_t round,
+			    struct err *e) _must_check_;
+
+struct stg_finding_page {
+	struct stg_finding rows[STG_PAGE_ROWS];
+	size_t n;
+	struct buf bytes;
+	struct buf next; /* the last path; empty and began false to start */
+	bool began;
+};
+
+/* The findings by path, a page a call; n is 0 at the end. */
+int stg_catalog_next_finding(struct stg_catalog *c, struct stg_finding_page *page,
+			     struct err *e) _must_check_;
+void stg_finding_page_fini(struct stg_finding_page *page);
+
+struct stg_finding_counts {
+	uint64_t open, defects; /* defects: those open ones that are the target's */
+	uint64_t fixed;
+};
+int stg_catalog_count_findings(struct stg_catalog *c, struct stg_finding_counts *ret,
+			       struct err *e) _must_check_;
+
+enum stg_distrust {
+	STG_DISTRUST_META,    /* its metadata */
+	STG_DISTRUST_CONTENT, /* all of it: it is sent again, or a delta against what is there */
+	STG_DISTRUST_GONE,    /* there is no such thing there: forget the row */
+};
+
+/*
+ * What the target has at path is not what the row says: the next phase is to look at it.
+ * Nothing happens when there is no row.
+ */
+int stg_catalog_distrust(struct stg_catalog *c, struct bytes path, enum stg_distrust how,
+			 struct err *e) _must_check_;
+
+/* The row of the entry at path: 1 and *ret, or 0.  *ret_dir: the id of its directory. */
+int stg_catalog_find(struct stg_catalog *c, struct bytes path, uint64_t *ret_dir,
+		     struct stg_row *ret, struct err *e) _must_check_;
+
+/* Names of inodes that have several, for the last stage of a verification. */
+int stg_catalog_clear_check_links(struct stg_catalog *c, struct err *e) _must_check_;
+/* same: nothing of it has changed since the row. */
+int stg_catalog_put_check_link(struct stg_catalog *c, const struct stg_stat *st,
+			       struct bytes path, struct bytes name, bool same, struct err *e)
+	_must_check_;
+/* All names of the inode that the target has acknowledged. */
+int stg_catalog_add_check_links(struct stg_catalog *c, uint64_t dev, uint64_t ino,
+				struct err *e) _must_check_;
+
+struct stg_check_link {
+	uint64_t ino, dev;
+	struct bytes path, name;
+	bool same;
+	uint32_t names; /* of this inode: those kept here, or in the rows, whichever are more */
+};
+
+struct stg_check_link_page {
+	struct stg_check_link rows[STG_PAGE_ROWS];
+	size_t n;
+	struct buf bytes;
+	struct buf next_path, next_name;
+	uint64_t next_ino, next_dev;
+	bool began;
+};
+
+/* The names, those of one inode together, a page a call; n is 0 at the end. */
+int stg_catalog_next_check_link(struct stg_catalog *c, struct stg_check_link_page *page,
+				struct err *e) _must_check_;
+void stg_check_link_page_fini(struct stg_check_link_page *page);

@@ -43,6 +43,7 @@ enum stg_row_state {
 	STG_ROW_CLEAN = 1, /* ctime was older than the sync point of the phase that read it */
 	STG_ROW_HASHED = 2, /* hash is the content hash of what the target acknowledged */
 	STG_ROW_DIRTY = 4, /* a directory that was being worked on: what it holds is unsure */
+	STG_ROW_DEFECT = 8, /* a verification found it wrong: send it, whatever it looks like */
 };
 
 /* One entry as the target has acknowledged it. */

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * stager/catalog_parts.h - what catalog.c and catalog_findings.c share: the database, its
+ * statements, and one write.  Nothing else includes it; callers use stager/catalog.h.
+ */
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "common/buf.h"
+#include "common/bytes.h"
+#include "common/error.h"
+#include "stager/catalog.h"
+
+enum query {
+	Q_GET_FACT,
+	Q_SET_FACT,
+	Q_LAST_PHASE,
+	Q_FULL_STANDS,
+	Q_COUNT_PHASES,
+	Q_PUT_PHASE,
+	Q_HAS_ENTRIES,
+	Q_PUT_ENTRY,
+	Q_GET_ENTRY,
+	Q_DEL_ENTRY,
+	Q_DEL_DIR,
+	Q_DEL_DIR_LINKS,
+	Q_SUBDIRS,
+	Q_PUT_DIRTY,
+	Q_DEL_DIRTY,
+	Q_NEXT_DIRTY,
+	Q_PUT_LINK,
+	Q_DEL_LINK,
+	Q_LINKS_OF,
+	Q_COUNT_LINKS,
+	Q_GET_LEADER,
+	Q_PUT_LEADER,
+	Q_DEL_LEADER,
+	Q_PUT_FOLLOWER,
+	Q_NEXT_FOLLOWER,
+	Q_PUT_REMOVAL,
+	Q_NEXT_REMOVAL,
+	Q_PUT_FINDING,
+	Q_FIX_FINDING,
+	Q_NEXT_FINDING,
+	Q_COUNT_FINDINGS,
+	Q_PUT_CHECK_LINK,
+	Q_ADD_CHECK_LINKS,
+	Q_NEXT_CHECK_LINK,
+	Q_COUNT,
+};
+
+struct stg_catalog {
+	char *path;
+	sqlite3 *db;
+	sqlite3_stmt *q[Q_COUNT];
+	pthread_mutex_t lock; /* db, q, the transaction */
+	bool open;            /* a transaction is */
+	struct err broken;    /* why SQLite rolled it back by itself: nothing is written after */
+	size_t rows;          /* written in it */
+	int64_t since_ns;
+	atomic_uint_fast64_t next_dir;
+};
+
+/* Tell what SQLite says; what: what was tried.  Returns the code. */
+int stg_catalog_error(sqlite3 *db, struct err *e, const char *what);
+
+/* Step a statement that returns nothing, and make it ready for the next use. */
+int stg_catalog_run(struct stg_catalog *c, enum query q, const char *what, struct err *e)
+	_must_check_;
+
+/* Take the lock and begin a write; on failure the lock is given back. */
+int stg_catalog_lock(struct stg_catalog *c, struct err *e) _must_check_;
+/* The end of every write: r of its statements; commits when it is time.  Returns r or worse. */
+int stg_catalog_unlock(struct stg_catalog *c, int r, struct err *e) _must_check_;
+
+/* These have the lock.  get, find: 1 and *ret, or 0. */
+int stg_catalog_row_get(struct stg_catalog *c, uint64_t dir, struct bytes name,
+			struct stg_row *ret, struct err *e) _must_check_;
+int stg_catalog_row_put(struct stg_catalog *c, uint64_t dir, struct bytes name,
+			const struct stg_row *row, struct err *e) _must_check_;
+int stg_catalog_row_find(struct stg_catalog *c, struct bytes path, uint64_t *ret_dir,
+			 struct bytes *ret_name, struct stg_row *ret, struct err *e)
+	_must_check_;
+/* Change the state of the row at path, if there is one.  Takes the lock itself. */
+int stg_catalog_row_change(struct stg_catalog *c, struct bytes path, uint8_t clear, uint8_t set,
+			   struct err *e) _must_check_;
+/* row is what name in dir has; with a directory all that is in it goes. */
+int stg_catalog_forget_row(struct stg_catalog *c, uint64_t dir, struct bytes name,
+			   const struct stg_row *row, struct err *e) _must_check_;
+
+/* The end of a page, read with the lock held, which it gives back. */
+int stg_catalog_page_end(struct stg_catalog *c, enum query q, int step, int r, struct err *e)
+	_must_check_;
+
+static inline int bind_bytes(sqlite3_stmt *s, int at, struct bytes b)
+{
+	return sqlite3_bind_blob(s, at, b.n ? (const void *)b.p : "", (int)b.n, SQLITE_STATIC);
+}
+
+static inline struct bytes column_bytes(sqlite3_stmt *s, int at)
+{
+	/* The pointer must be asked for before the size (sqlite3_column_blob(3)). */
+	const void *p = sqlite3_column_blob(s, at);
+
+	return bytes_of(p, (size_t)sqlite3_column_bytes(s, at));
+}
+
+static inline int64_t column_int(sqlite3_stmt *s, int at)
+{
+	return sqlite3_column_int64(s, at);
+}
+
+/*
+ * Copy a column's bytes into the page.  While the page is being filled only the length is
+ * kept; page_fix() turns offsets into pointers when the buffer moves no more.
+ */
+static inline int page_bytes(struct buf *page, sqlite3_stmt *s, int at, struct bytes *ret)
+{
+	struct bytes b = column_bytes(s, at);
+	size_t off = page->n;
+
+	if (buf_put_bytes(page, b) < 0)
+		return -ENOMEM;
+	*ret = (struct bytes){ .p = (const uint8_t *)(uintptr_t)off, .n = b.n };
+	return 0;
+}
+
+static inline void page_fix(const struct buf *page, struct bytes *b)
+{
+	b->p = page->p + (uintptr_t)b->p;
+}
+
