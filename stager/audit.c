@@ -37,6 +37,8 @@ static const struct {
 	[STG_AUDIT_DELETE] = { "delete", false },
 	[STG_AUDIT_ERROR] = { "error", false },
 	[STG_AUDIT_RUN_FINISHED] = { "run_finished", true },
+	[STG_AUDIT_VERIFY_STARTED] = { "verify_started", true },
+	[STG_AUDIT_VERIFY_FINISHED] = { "verify_finished", true },
 };
 
 struct stg_audit {

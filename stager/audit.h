@@ -38,6 +38,8 @@ enum stg_audit_event {
 	STG_AUDIT_DELETE, /* with count */
 	STG_AUDIT_ERROR,
 	STG_AUDIT_RUN_FINISHED, /* with report_sha256 */
+	STG_AUDIT_VERIFY_STARTED,
+	STG_AUDIT_VERIFY_FINISHED, /* with report_sha256 */
 };
 
 /* One field of a record. */

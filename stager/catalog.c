@@ -286,7 +286,7 @@ static int upgrade(struct stg_catalog *c, struct err *e)
 	if (sqlite3_create_function(c->db, "drop_old_hash", 1,
 				    SQLITE_UTF8 | SQLITE_DETERMINISTIC, NULL,
 				    drop_old_hash, NULL, NULL) != SQLITE_OK)
-		return catalog_error(c->db, e, "upgrade");
+		return stg_catalog_error(c->db, e, "upgrade");
 	return exec_sql(c->db, "BEGIN IMMEDIATE;"
 			       "UPDATE entry SET row=drop_old_hash(row)"
 			       " WHERE drop_old_hash(row) IS NOT NULL;"

@@ -14,6 +14,7 @@ int stg_command_incremental(struct stg_options *o, struct err *e);
 int stg_command_cutover(struct stg_options *o, struct err *e);
 int stg_command_run(struct stg_options *o, struct err *e);
 int stg_command_forecast(struct stg_options *o, struct err *e);
+int stg_command_verify(struct stg_options *o, struct err *e);
 int stg_command_explain(struct stg_options *o, struct err *e);
 int stg_command_status(struct stg_options *o, struct err *e);
 int stg_command_report(struct stg_options *o, struct err *e);

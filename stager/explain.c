@@ -46,13 +46,6 @@ static size_t component_end(struct bytes path, size_t n)
 	return slash ? (size_t)(slash - path.p) : path.n;
 }
 
-/* inner is outer or lies below it. */
-static bool below(struct bytes inner, struct bytes outer)
-{
-	return outer.n == 0 || (inner.n >= outer.n && !memcmp(inner.p, outer.p, outer.n) &&
-				(inner.n == outer.n || inner.p[outer.n] == '/'));
-}
-
 /* --- what the source has --- */
 
 /* The mode of the entry at path, which lies in a directory of the source; 0: there is none. */
@@ -90,9 +83,9 @@ static void look_at_scope(const struct stg_migration *m, struct stg_subject *s)
 	for (size_t i = 0; i < paths->n; i++) {
 		struct bytes want = bytes_str(paths->v[i]);
 
-		if (!strcmp(paths->v[i], ".") || below(s->path, want))
+		if (!strcmp(paths->v[i], ".") || stg_path_below(s->path, want))
 			s->scope = STG_SCOPE_IN;
-		else if (s->scope == STG_SCOPE_OUT && below(want, s->path))
+		else if (s->scope == STG_SCOPE_OUT && stg_path_below(want, s->path))
 			s->scope = STG_SCOPE_ABOVE;
 	}
 }
@@ -121,7 +114,7 @@ int stg_subject_look(const struct stg_migration *m, struct bytes path, bool as_d
 		s.mode = S_IFDIR;
 	if (s.mode)
 		s.is_dir = S_ISDIR(s.mode);
-	s.own = path.n && below(path, bytes_str(TP_OWN_DIR));
+	s.own = path.n && stg_path_below(path, bytes_str(TP_OWN_DIR));
 	look_at_scope(m, &s);
 	*ret = s;
 	return 0;

@@ -80,6 +80,18 @@ int stg_job_add(struct stg_job *j, const struct stg_item *item, struct err *e)
 	return 0;
 }
 
+void stg_item_set_old(struct stg_item *item, const struct stg_row *row)
+{
+	item->has_old = true;
+	item->old_hashed = (row->state & STG_ROW_HASHED) != 0;
+	item->recheck = stg_stat_same(&row->st, &item->st);
+	item->defect = (row->state & STG_ROW_DEFECT) != 0;
+	item->old_hash = row->hash;
+	item->old_nlink = row->st.nlink;
+	item->old_dev = row->st.dev;
+	item->old_ino = row->st.ino;
+}
+
 static void point(const struct stg_job *j, struct bytes *b)
 {
 	b->p = j->bytes.p ? j->bytes.p + (uintptr_t)b->p : (const uint8_t *)"";

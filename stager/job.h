@@ -28,6 +28,10 @@ enum stg_op {
 	STG_OP_LINK,   /* a further name of an inode that the target has */
 	STG_OP_REMOVE,
 	STG_OP_DIRMETA,
+	/* Of a verification: */
+	STG_OP_CHECK,     /* compare, change nothing; a directory too */
+	STG_OP_ABSENT,    /* the source has it no more: the target should not have it */
+	STG_OP_CHECKLINK, /* it should be one inode with the leader, of old_nlink names */
 };
 
 struct stg_item {
@@ -39,6 +43,7 @@ struct stg_item {
 	bool has_old;       /* the catalog has a row; the old_ fields are of it */
 	bool old_hashed;
 	bool recheck;       /* nothing differs from the row, but its content may */
+	bool defect;        /* a verification found it wrong on the target */
 	uint32_t old_nlink;
 	uint64_t old_dev, old_ino;
 	struct tp_hash_value old_hash;
@@ -64,6 +69,7 @@ struct stg_job {
 	uint64_t dir; /* COMPARE: the directory that is listed */
 	struct bytes path;
 	bool only_list; /* COMPARE: the directory is not made when it is missing */
+	bool only_items; /* COMPARE: what else it has does not matter */
 	int filter_index; /* of the node, for the delete plan */
 	struct stg_filter_dir *filter;
 	struct stg_bigfile *big; /* BIG: counted */
@@ -96,6 +102,9 @@ int stg_job_set_dir(struct stg_job *j, uint64_t dir, struct bytes path, struct e
  * old fields may be changed through *ret, until the next call.
  */
 int stg_job_add(struct stg_job *j, const struct stg_item *item, struct err *e) _must_check_;
+
+/* What the catalog has of the item, whose st is set. */
+void stg_item_set_old(struct stg_item *item, const struct stg_row *row);
 
 /* No more items: make the names usable, know the sums. */
 void stg_job_seal(struct stg_job *j);

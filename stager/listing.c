@@ -53,6 +53,8 @@ static enum stg_op compare_op(const struct stg_item *item, const struct tp_item_
 {
 	const struct stg_stat *st = &item->st;
 
+	if (item->op == STG_OP_CHECK || (item->defect && stg_is_reg(st) && S_ISREG(t->mode)))
+		return item->op;
 	if ((t->mode & S_IFMT) != (st->mode & S_IFMT))
 		return stg_is_dir(st) ? STG_OP_KEEP : STG_OP_SEND;
 	if (!stg_is_reg(st))
@@ -68,12 +70,16 @@ static int plan_extra(struct peer *p, const struct stg_job *job, const struct tp
 {
 	bool is_dir = S_ISDIR(t->mode);
 
-	if (!p->run->delete)
+	if (!p->run->delete || job->only_items)
 		return 0;
 	if (stg_path_join(&p->path, job->path, t->name) < 0)
 		return err_set(e, -ENOMEM, "compare: out of memory");
-	if (protected(job->filter, buf_view(&p->path), is_dir, false))
+	if (stg_run_skips(p->run, buf_view(&p->path)) ||
+	    protected(job->filter, buf_view(&p->path), is_dir, false))
 		return 0;
+	if (p->run->verify)
+		return t->flags & TP_L_MOUNT ? 0 :
+			peer_check_extra(p, buf_view(&p->path), t->mode, STG_CAUSE_TARGET, e);
 	if (t->flags & TP_L_MOUNT) {
 		char text[TEXT_NAME_MAX];
 
@@ -92,6 +98,15 @@ static int compare_both(struct peer *p, struct stg_job *job, struct stg_item *it
 	enum stg_op op = compare_op(item, t);
 	int r = 0;
 
+	if (item->op == STG_OP_ABSENT) {
+		item->op = STG_OP_KEEP;
+		if (stg_path_join(&p->path, job->path, item->name) < 0)
+			return err_set(e, -ENOMEM, "compare: out of memory");
+		return peer_check_extra(p, buf_view(&p->path), t->mode, STG_CAUSE_SOURCE, e);
+	}
+	if (p->run->verify)
+		return 0;
+
 	if (op != STG_OP_KEEP && item->op == STG_OP_KEEP)
 		stg_run_add_total(p->run, &item->st);
 	item->op = op;
@@ -107,13 +122,20 @@ static int compare_both(struct peer *p, struct stg_job *job, struct stg_item *it
 }
 
 /* The target lacks it: whatever the catalog believed, it must be sent. */
-static void compare_missing(struct peer *p, struct stg_item *item)
+static int compare_missing(struct peer *p, struct stg_item *item, struct err *e)
 {
+	if (p->run->verify) {
+		int r = item->op == STG_OP_CHECK ? peer_check_missing(p, item, e) : 0;
+
+		item->op = STG_OP_KEEP;
+		return r;
+	}
 	if (stg_is_dir(&item->st))
-		return;
+		return 0;
 	if (item->op == STG_OP_KEEP)
 		stg_run_add_total(p->run, &item->st);
 	item->op = STG_OP_SEND;
+	return 0;
 }
 
 static int next_name(struct reader *r, struct tp_item_entry *ret, struct err *e)
@@ -137,7 +159,7 @@ static int compare(struct peer *p, struct stg_job *job, struct bytes listing, st
 		int c = !have ? -1 : i == job->n ? 1 : bytes_cmp(job->items[i].name, t.name);
 
 		if (c < 0)
-			compare_missing(p, &job->items[i++]);
+			r = compare_missing(p, &job->items[i++], e);
 		else if (c > 0)
 			r = plan_extra(p, job, &t, e);
 		else
@@ -294,7 +316,8 @@ static int remove_entry(struct peer *p, struct stg_removing *m, const struct tp_
 	    stg_path_join(&p->path, buf_view(&m->path), t->name) < 0)
 		return err_set(e, -ENOMEM, "remove: out of memory");
 	if (!keep)
-		keep = protected(m->levels[m->n - 1].filter, buf_view(&p->path), is_dir, true);
+		keep = stg_run_skips(p->run, buf_view(&p->path)) ||
+		       protected(m->levels[m->n - 1].filter, buf_view(&p->path), is_dir, true);
 	m->last_kept = keep;
 	if (keep) {
 		keep_level(p, m);

@@ -17,6 +17,7 @@ static const struct stg_command commands[] = {
 	{ "cutover", "stop, copy until nothing changes, finalize, start", stg_command_cutover,
 	  false },
 	{ "run", "full sync, incremental rounds, cutover", stg_command_run, false },
+	{ "verify", "compare source and target", stg_command_verify, false },
 	{ "explain", "say which filter rule decides what becomes of a path", stg_command_explain,
 	  true },
 	{ "forecast", "say how long the cutover will take, and whether passes get shorter",

@@ -23,6 +23,15 @@ struct stg_options;
 struct stg_run;
 struct stg_ssh;
 
+/* Which part of what is synced a phase is about; the strings are borrowed. */
+struct stg_scope {
+	char *const *paths; /* sub-trees, as in stg_options.paths */
+	size_t paths_n;
+	bool only_paths;    /* the directories that lead to them do not count */
+	char *const *skip;  /* left alone, on both sides */
+	size_t skip_n;
+};
+
 struct stg_migration {
 	const struct stg_options *opt;
 	char *prefix;  /* where the programs are installed */
@@ -45,6 +54,7 @@ struct stg_migration {
 	struct stg_audit *audit;
 	struct stg_progress progress;
 	bool progressing; /* progress was started */
+	const struct stg_scope *scope; /* of the next phase; NULL: all that is synced */
 
 	/* The signal thread stops what is active. */
 	pthread_mutex_t lock;

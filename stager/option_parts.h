@@ -12,7 +12,7 @@
 #include "stager/options.h"
 
 #define STG_OPTION_ROWS \
-	55 /* option_table.c does not compile with another number of rows */
+	60 /* option_table.c does not compile with another number of rows */
 
 enum type {
 	TYPE_COMMAND = CFG_OWN, /* const char *, empty means none */
@@ -27,6 +27,7 @@ enum type {
 	TYPE_HOST,              /* environment only */
 	TYPE_USER,              /* environment only */
 	TYPE_RESULT_DIR,        /* environment only: a report beside this file */
+	TYPE_PATHS,             /* CFG_LIST, comma-separated everywhere */
 };
 
 enum group {

@@ -40,6 +40,11 @@ static const struct cfg_word format_words[] = {
 	{ "text", STG_REPORT_TEXT },
 	{ NULL, 0 },
 };
+static const struct cfg_word method_words[] = {
+	{ "quick", STG_VERIFY_QUICK },
+	{ "hash", STG_VERIFY_HASH },
+	{ NULL, 0 },
+};
 static const struct cfg_word sessions_words[] = {
 	{ "auto", STG_SESSIONS_AUTO },
 	{ NULL, 0 },
@@ -214,6 +219,21 @@ const struct cfg_row stg_option_rows[] = {
 	{ .name = "hook-timeout", .key = "hook_timeout", .arg = "SECONDS", .type = CFG_NUMBER,
 	  .min = 1, .max = 7 * DAY_S, .only = "cutover run", .group = GROUP_PHASE,
 	  FIELD(hook_timeout_s), .def = "300", .help = "for each of these commands" },
+	{ .name = "method", .key = "method", .arg = "quick|hash", .type = CFG_ENUM,
+	  .words = method_words, .only = "verify", .group = GROUP_PHASE, FIELD(method),
+	  .def = "quick", .help = "hash: compare content and holes, too" },
+	{ .name = "repair", .key = "repair", .type = CFG_FLAG, .only = "verify",
+	  .group = GROUP_PHASE, FIELD(repair), .help = "send what differs, and look again" },
+	{ .name = "only-inconsistent", .key = "only_inconsistent", .type = CFG_FLAG,
+	  .only = "verify", .group = GROUP_PHASE, FIELD(only_inconsistent),
+	  .help = "look only at what the last verification found to differ" },
+	{ .name = "verify-include", .key = "verify_include", .arg = "PATH,...",
+	  .type = TYPE_PATHS, .shape = CFG_TEXTS, .only = "verify", .group = GROUP_PHASE,
+	  FIELD(verify_include), .help = "verify only what is below PATH; may be repeated" },
+	{ .name = "verify-exclude", .key = "verify_exclude", .arg = "PATH,...",
+	  .type = TYPE_PATHS, .shape = CFG_TEXTS, .only = "verify", .group = GROUP_PHASE,
+	  FIELD(verify_exclude),
+	  .help = "leave out what is below PATH; may be repeated, up to 30 paths" },
 	{ .name = "list", .type = CFG_FLAG, .only = "plan", .group = GROUP_PHASE, FIELD(list),
 	  .help = "print the selected paths, one a line" },
 	{ .name = "list0", .type = CFG_FLAG, .only = "plan", .group = GROUP_PHASE, FIELD(list0),

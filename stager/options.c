@@ -109,6 +109,10 @@ static int apply(struct cfg_parse *c, const struct cfg_row *row, enum cfg_level 
 		return stg_target_user(text, &p->env_user, e);
 	case TYPE_RESULT_DIR:
 		return apply_result_dir(c, text, field, e);
+	case TYPE_PATHS:
+		if (!again)
+			strlist_fini(field);
+		return strlist_add_csv(field, text) < 0 ? cfg_no_memory(e) : 0;
 	}
 	return r < 0 ? r : cfg_own(c, text, strlen(text), field, e);
 }
@@ -312,11 +316,22 @@ static void resolve_password(struct cfg_parse *c)
 		o->password_file = NULL;
 }
 
+static int normalise(const struct stg_options *o, struct strlist *l, struct err *e)
+{
+	struct strlist paths = { 0 };
+	int r = stg_paths_normalise(o->source, l, &paths, e);
+
+	if (r < 0)
+		return r;
+	strlist_fini(l);
+	*l = paths;
+	return 0;
+}
+
 static int resolve_source(struct cfg_parse *c, struct err *e)
 {
 	struct stg_options *o = &own_of(c)->o;
 	_cleanup_free_ char *cwd = NULL, *path = NULL;
-	_cleanup_(strlist_fini) struct strlist paths = { 0 };
 	int r;
 
 	if (o->source[0] != '/') {
@@ -331,12 +346,28 @@ static int resolve_source(struct cfg_parse *c, struct err *e)
 		if (r < 0)
 			return r;
 	}
-	r = stg_paths_normalise(o->source, &o->paths, &paths, e);
+	return normalise(o, &o->paths, e);
+}
+
+/* Sub-trees of a verification: the source itself stands for no choice. */
+static int resolve_verify(struct stg_options *o, struct err *e)
+{
+	size_t excludes = o->verify_exclude.n;
+	int r = normalise(o, &o->verify_include, e);
+
 	if (r < 0)
-		return r;
-	strlist_fini(&o->paths);
-	o->paths = paths;
-	paths = (struct strlist){ 0 };
+		return err_ctx(e, r, "--verify-include");
+	if (excludes > STG_VERIFY_EXCLUDES_MAX)
+		return err_set(e, -ERR_USAGE, "%zu paths in --verify-exclude are too many: allowed "
+			       "is up to %d", excludes, STG_VERIFY_EXCLUDES_MAX);
+	r = normalise(o, &o->verify_exclude, e);
+	if (r < 0)
+		return err_ctx(e, r, "--verify-exclude");
+	if (o->verify_exclude.n && !strcmp(o->verify_exclude.v[0], "."))
+		return err_set(e, -ERR_USAGE, "--verify-exclude of the source itself leaves nothing "
+			       "to verify");
+	if (o->verify_include.n && !strcmp(o->verify_include.v[0], "."))
+		strlist_fini(&o->verify_include);
 	return 0;
 }
 
@@ -373,6 +404,8 @@ static int resolve(struct cfg_parse *c, struct err *e)
 			"of --list, --list0 and --list-deletes more than one is given: "
 			"keep one");
 	r = resolve_source(c, e);
+	if (r == 0)
+		r = resolve_verify(o, e);
 	if (r < 0)
 		return r;
 	r = resolve_report(c, e);
@@ -461,6 +494,8 @@ void stg_options_fini(struct stg_options *o)
 	strlist_fini(&o->paths);
 	strlist_fini(&o->exclude_patterns);
 	free(o->bandwidth_windows);
+	strlist_fini(&o->verify_include);
+	strlist_fini(&o->verify_exclude);
 	stg_option_filters_fini(&o->filters);
 	for (size_t i = 0; i < STG_PHASE_KINDS; i++)
 		stg_option_filters_fini(&o->phase_filters[i]);

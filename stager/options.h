@@ -22,6 +22,7 @@
 #include "stager/progress.h"
 #include "stager/report.h"
 #include "stager/target.h"
+#include "stager/verify.h"
 
 #define STG_CONFIG_DEFAULT "/etc/stager/stager.json"
 #define STG_STATE_DIR_DEFAULT "/var/lib/stager"
@@ -134,6 +135,12 @@ struct stg_options {
 	const char *cutover_start_cmd;
 	const char *target_finalize_cmd;
 	unsigned hook_timeout_s;
+
+	enum stg_verify_method method;
+	bool repair;
+	bool only_inconsistent;
+	struct strlist verify_include; /* relative to source, as paths; empty: everything */
+	struct strlist verify_exclude;
 
 	bool list;
 	bool list0;

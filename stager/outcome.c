@@ -13,7 +13,7 @@
  * else: when the receiver has said that it has it.
  */
 
-static struct flight *flight_at(struct peer *p, uint64_t n)
+struct flight *peer_flight_at(struct peer *p, uint64_t n)
 {
 	return &p->flights[(p->flights_at + (size_t)(n - p->acked - 1)) % p->flights_cap];
 }
@@ -117,7 +117,7 @@ int peer_on_refuse(struct peer *p, const struct tp_refusal *m, struct err *e)
 
 	if (m->n <= p->acked || m->n > p->sent)
 		return err_set(e, -ERR_PROTOCOL, "the receiver refuses what was not sent");
-	f = flight_at(p, m->n);
+	f = peer_flight_at(p, m->n);
 	if (f->refused)
 		return err_set(e, -ERR_PROTOCOL, "the receiver refuses something twice");
 	f->refused = true;
@@ -135,6 +135,11 @@ int peer_on_refuse(struct peer *p, const struct tp_refusal *m, struct err *e)
 	/* Another receiver may have brought it back; such names are looked for in the end. */
 	if (f->kind == FLIGHT_TEMP)
 		return 0;
+	/* That name is missing was told when it was looked at itself. */
+	if (f->kind == FLIGHT_CHECK && item->op == STG_OP_CHECKLINK && m->error == ENOENT) {
+		peer_item_done(p, job, item);
+		return 0;
+	}
 	snprintf(operation, sizeof(operation), "%.*s", (int)MIN(m->operation.n, (size_t)63),
 		 m->operation.n ? (const char *)m->operation.p : "");
 	if (job && job->kind == STG_JOB_BIG)
@@ -172,7 +177,7 @@ int peer_on_warn(struct peer *p, const struct tp_refusal *m, struct err *e)
 
 	if (m->n <= p->acked || m->n > p->sent)
 		return err_set(e, -ERR_PROTOCOL, "the receiver warns of what was not sent");
-	f = flight_at(p, m->n);
+	f = peer_flight_at(p, m->n);
 	/* Not clean: the next phase tries again to give it all that it should have. */
 	f->warned = true;
 	snprintf(operation, sizeof(operation), "%.*s", (int)MIN(m->operation.n, (size_t)63),
@@ -230,6 +235,9 @@ static int settle(struct peer *p, struct flight *f, struct err *e)
 		return 0;
 	case FLIGHT_SEGMENT:
 		break;
+	case FLIGHT_CHECK:
+		r = peer_check_settled(p, f, e);
+		break;
 	}
 	if (r == 0 && f->job->kind == STG_JOB_BIG)
 		return peer_big_acked(p, f, e);
@@ -276,6 +284,7 @@ static int give_back_job(struct peer *p, struct stg_job *job, struct err *e)
 		return r;
 	}
 	back->only_list = job->only_list;
+	back->only_items = job->only_items;
 	back->filter_index = job->filter_index;
 	back->filter = TAKE_PTR(job->filter);
 	stg_job_seal(back);

@@ -149,7 +149,7 @@ static int wait_for(struct stg_phase *ph, bool (*done)(struct stg_phase *), stru
 	return r;
 }
 
-static int wait_idle(struct stg_phase *ph, struct err *e)
+int stg_pass_wait_idle(struct stg_phase *ph, struct err *e)
 {
 	int r;
 
@@ -207,7 +207,8 @@ static int tick_epoch(struct stg_phase *ph, struct err *e)
 {
 	int r = 0;
 
-	if (!ph->senders)
+	/* A verification changes nothing that would have to become durable. */
+	if (!ph->senders || ph->run.verify)
 		return 0;
 	if (ph->asked && stg_senders_durable(ph->senders, ph->asked)) {
 		/* Rows that are distrusted must not become trusted by the way. */
@@ -239,7 +240,7 @@ int stg_pass_sync(struct stg_phase *ph, struct err *e)
 /* --- the stages of a pass --- */
 
 /* Without /proc the times have to do. */
-static int look_for_users(struct stg_run *run, struct err *e)
+int stg_pass_find_users(struct stg_run *run, struct err *e)
 {
 	_cleanup_close_ int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
@@ -269,7 +270,7 @@ static int set_sync_point(struct stg_phase *ph, struct err *e)
 			return err_sys(e, "sync the file system of %s", path);
 	}
 	run->phase.sync_ns = run->sync_ns;
-	return look_for_users(run, e);
+	return stg_pass_find_users(run, e);
 }
 
 unsigned stg_pass_scan_threads(void)
@@ -277,7 +278,7 @@ unsigned stg_pass_scan_threads(void)
 	return MIN(MAX((unsigned)get_nprocs(), 1u), SCAN_THREADS_MAX);
 }
 
-static int scan_and_send(struct stg_phase *ph, struct err *e)
+int stg_pass_scan(struct stg_phase *ph, struct err *e)
 {
 	int64_t began = clock_mono_ns();
 	struct stg_scan *scan;
@@ -297,11 +298,11 @@ static int scan_and_send(struct stg_phase *ph, struct err *e)
 	ph->scan_ns = clock_mono_ns() - began;
 	if (r < 0)
 		return r;
-	stg_progress_step(&ph->m->progress, "send");
-	return wait_idle(ph, e);
+	stg_progress_step(&ph->m->progress, ph->run.verify ? "compare" : "send");
+	return stg_pass_wait_idle(ph, e);
 }
 
-static int push(struct stg_phase *ph, struct stg_job *job, struct err *e)
+int stg_pass_push(struct stg_phase *ph, struct stg_job *job, struct err *e)
 {
 	stg_job_seal(job);
 	if (!job->n) {
@@ -334,7 +335,7 @@ static int remove_page(struct stg_phase *ph, const struct stg_removal_page *page
 			.filter = m->filter,
 		}, e);
 	}
-	return r < 0 ? r : push(ph, job, e);
+	return r < 0 ? r : stg_pass_push(ph, job, e);
 }
 
 static int remove_stage(struct stg_phase *ph, struct err *e)
@@ -364,7 +365,7 @@ static int remove_stage(struct stg_phase *ph, struct err *e)
 	} while (r == 0 && page->n);
 	buf_fini(&page->bytes);
 	free(page);
-	return r < 0 ? r : wait_idle(ph, e);
+	return r < 0 ? r : stg_pass_wait_idle(ph, e);
 }
 
 /*
@@ -411,12 +412,12 @@ static int again_stage(struct stg_phase *ph, struct err *e)
 			for (size_t i = 0; i < job->n; i++)
 				job->items[i].after_removal = true;
 			if (r == 0)
-				r = push(ph, job, e);
+				r = stg_pass_push(ph, job, e);
 			else
 				stg_job_free(job);
 		}
 		if (r == 0)
-			r = wait_idle(ph, e);
+			r = stg_pass_wait_idle(ph, e);
 		if (r < 0)
 			return r;
 	}
@@ -514,10 +515,10 @@ static int link_pages(struct stg_phase *ph, struct stg_catalog_reader *reader,
 		for (size_t i = 0; r == 0 && i < page->n; i++)
 			r = link_item(ph, reader, job, &page->rows[i], last, e);
 		if (r == 0)
-			r = push(ph, TAKE_PTR(job), e);
+			r = stg_pass_push(ph, TAKE_PTR(job), e);
 		stg_job_free(job);
 	}
-	return r < 0 ? r : wait_idle(ph, e);
+	return r < 0 ? r : stg_pass_wait_idle(ph, e);
 }
 
 /* Where a leader was lost another one is sent, and what follows that one comes after it. */
@@ -566,9 +567,9 @@ static int push_directories(struct stg_phase *ph, const struct stg_dirty_page *p
 				.st = d->st,
 			}, e);
 		if (r == 0 && (i + 1 == page->n || (ordered && page->rows[i + 1].depth != d->depth))) {
-			r = push(ph, TAKE_PTR(job), e);
+			r = stg_pass_push(ph, TAKE_PTR(job), e);
 			if (r == 0 && ordered)
-				r = wait_idle(ph, e);
+				r = stg_pass_wait_idle(ph, e);
 		}
 	}
 	stg_job_free(job);
@@ -593,7 +594,7 @@ static int directory_stage(struct stg_phase *ph, struct err *e)
 	if (page)
 		buf_fini(&page->bytes);
 	free(page);
-	return r < 0 ? r : wait_idle(ph, e);
+	return r < 0 ? r : stg_pass_wait_idle(ph, e);
 }
 
 int stg_pass_leftovers_filter(struct stg_filter **ret, struct stg_filter_dir **ret_node,
@@ -648,7 +649,7 @@ int stg_pass_remove_leftovers(struct stg_phase *ph, struct stg_filter_dir *node,
 		buf_fini(&page->bytes);
 	free(page);
 	if (r == 0)
-		r = wait_idle(ph, e);
+		r = stg_pass_wait_idle(ph, e);
 	return r < 0 ? r : remove_stage(ph, e);
 }
 
@@ -686,7 +687,7 @@ static int leftovers_stage(struct stg_phase *ph, struct err *e)
 static int pass(struct stg_phase *ph, struct err *e)
 {
 	static int (*const stages[])(struct stg_phase *, struct err *) = {
-		set_sync_point, scan_and_send, remove_stage, again_stage, link_stage,
+		set_sync_point, stg_pass_scan, remove_stage, again_stage, link_stage,
 		leftovers_stage, directory_stage, unsure_stage,
 	};
 	int r = stg_catalog_clear_plan(ph->run.catalog, e);

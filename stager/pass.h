@@ -3,8 +3,8 @@
 /*
  * stager/pass.h - the passes of a phase, and waiting for what its threads do.
  *
- * Only stager/phase.c uses it, which begins the phase and ends it.  All of it belongs to
- * the thread that drives the phase.
+ * Only stager/phase.c and stager/verify.c use it, which begin a phase and end it.  All of it
+ * belongs to the thread that drives the phase.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -76,6 +76,23 @@ int stg_pass_leftovers_filter(struct stg_filter **ret, struct stg_filter_dir **r
  */
 int stg_pass_remove_leftovers(struct stg_phase *ph, struct stg_filter_dir *node,
 			      struct err *e) _must_check_;
+
+/* Begin and end what the threads of a phase share (phase.c). */
+int stg_phase_init(struct stg_run *run, struct stg_migration *m, enum stg_phase_kind kind,
+		   struct err *e) _must_check_;
+void stg_phase_fini(struct stg_run *run);
+
+/* Wait until all jobs that were queued are finished. */
+int stg_pass_wait_idle(struct stg_phase *ph, struct err *e) _must_check_;
+
+/* Walk the source and wait until all that came of it is done. */
+int stg_pass_scan(struct stg_phase *ph, struct err *e) _must_check_;
+
+/* Queue job, which is taken in every case; one without items is dropped. */
+int stg_pass_push(struct stg_phase *ph, struct stg_job *job, struct err *e) _must_check_;
+
+/* Look for files that are in use; without /proc none is. */
+int stg_pass_find_users(struct stg_run *run, struct err *e) _must_check_;
 
 /* The counters as they are now, without those of single sessions' wires. */
 void stg_pass_stats(struct stg_phase *ph, struct stg_phase_stats *ret);

@@ -41,14 +41,16 @@ struct flight {
 		FLIGHT_BELOW,   /* something below a removed directory; no item */
 		FLIGHT_SEGMENT, /* of a big file; the row has its hash */
 		FLIGHT_TEMP,    /* a temporary name was removed; no item, and no matter */
+		FLIGHT_CHECK,   /* of a verification; row has what the source has */
 	} kind;
 	bool refused;
 	bool warned;
 	bool by_hash; /* only metadata went, the content was known to be there */
+	uint32_t differs; /* CHECK: TP_D_* of what the target has */
 	struct stg_job *job;
 	struct stg_item *item;
 	struct stg_row row;
-	uint64_t bytes; /* content, for the progress */
+	uint64_t hole_bytes; /* CHECK: of the source's file */
 };
 
 enum slot_kind {
@@ -208,8 +210,42 @@ int peer_item_again(struct peer *p, struct stg_job *job, struct stg_item *item, 
 		    struct err *e) _must_check_;
 void peer_item_failed(struct peer *p, struct stg_job *job, struct stg_item *item,
 		      const char *operation, int code, const char *text);
+/* Completion n, which is on its way: p->acked < n <= p->sent. */
+struct flight *peer_flight_at(struct peer *p, uint64_t n);
 /* The connection is gone: give back all that was not acknowledged. */
 int peer_give_back(struct peer *p, struct err *e) _must_check_;
+
+/* Read the file behind fd (taken over) to its end: peer_check_hashed() comes of it. */
+int peer_hash_item(struct peer *p, struct stg_job *job, struct stg_item *item, int fd,
+		   const struct stg_stat *st, struct err *e) _must_check_;
+/* Open the item's file on the source; a descriptor, or -errno. */
+int peer_open_source(struct peer *p, struct bytes path, struct bytes name,
+		     struct stg_stat *ret) _must_check_;
+/* --- check.c: items of a verification --- */
+
+/* Compare the entry, whose directory is open as dir and which is called name. */
+int peer_check_item(struct peer *p, struct stg_job *job, struct stg_item *item,
+		    const struct stg_stat *st, int dir, const char *name, struct err *e)
+	_must_check_;
+/* Its content is known now; live: it would not settle. */
+int peer_check_hashed(struct peer *p, struct stg_job *job, struct stg_item *item, int fd,
+		      const struct stg_stat *st, const struct tp_hash_value *hash, bool live,
+		      struct err *e) _must_check_;
+/* The root, which has no name; and the two that are about names only. */
+int peer_check_root(struct peer *p, struct stg_job *job, struct stg_item *item, struct err *e)
+	_must_check_;
+int peer_check_absent(struct peer *p, struct stg_job *job, struct stg_item *item,
+		      struct err *e) _must_check_;
+int peer_check_link(struct peer *p, struct stg_job *job, struct stg_item *item, struct err *e)
+	_must_check_;
+int peer_on_differ(struct peer *p, const struct tp_frame *f, struct err *e) _must_check_;
+/* The flight is acknowledged. */
+int peer_check_settled(struct peer *p, const struct flight *f, struct err *e) _must_check_;
+/* The listing of a directory tells this of one of its names. */
+int peer_check_extra(struct peer *p, struct bytes path, uint32_t mode, enum stg_cause cause,
+		     struct err *e) _must_check_;
+int peer_check_missing(struct peer *p, const struct stg_item *item, struct err *e)
+	_must_check_;
 
 /* --- listing.c --- */
 

@@ -203,16 +203,19 @@ static int level_of(const struct stg_options *o)
 	return o->compress == STG_COMPRESS_AUTO ? TP_LEVEL_AUTO : o->compress;
 }
 
-static int init_run(struct stg_run *run, struct stg_migration *m, enum stg_phase_kind kind,
-		    struct err *e)
+int stg_phase_init(struct stg_run *run, struct stg_migration *m, enum stg_phase_kind kind,
+		   struct err *e)
 {
 	pthread_condattr_t attr;
 
 	*run = (struct stg_run){
 		.opt = m->opt,
 		.source_fd = m->source_fd,
-		.paths = m->opt->paths.v,
-		.paths_n = m->opt->paths.n,
+		.paths = m->scope ? m->scope->paths : m->opt->paths.v,
+		.paths_n = m->scope ? m->scope->paths_n : m->opt->paths.n,
+		.only_paths = m->scope && m->scope->only_paths,
+		.skip = m->scope ? m->scope->skip : NULL,
+		.skip_n = m->scope ? m->scope->skip_n : 0,
 		.target_root = bytes_str(m->opt->target.root ? m->opt->target.root : ""),
 		.catalog = m->catalog,
 		.filter = m->filters[kind],
@@ -241,7 +244,7 @@ static int init_run(struct stg_run *run, struct stg_migration *m, enum stg_phase
 	return stg_queue_new(QUEUE_BYTES, &run->queue, e);
 }
 
-static void fini_run(struct stg_run *run)
+void stg_phase_fini(struct stg_run *run)
 {
 	while (run->again) {
 		struct stg_job *next = run->again->next;
@@ -466,13 +469,13 @@ int stg_phase_run(struct stg_migration *m, enum stg_phase_kind kind, int *ret_pa
 
 	if (r < 0)
 		return r;
-	r = init_run(&ph.run, m, kind, e);
+	r = stg_phase_init(&ph.run, m, kind, e);
 	if (r < 0)
 		return r;
 	if (kind != STG_PHASE_FULL)
 		r = stg_hot_new(&ph.run.hot, e);
 	if (r < 0) {
-		fini_run(&ph.run);
+		stg_phase_fini(&ph.run);
 		return r;
 	}
 	ph.epoch_ns = ph.began_ns;
@@ -500,7 +503,7 @@ int stg_phase_run(struct stg_migration *m, enum stg_phase_kind kind, int *ret_pa
 		r = stg_catalog_commit(m->catalog, e);
 	stg_senders_free(ph.senders);
 	*ret_partial = partial_code(&ph);
-	fini_run(&ph.run);
+	stg_phase_fini(&ph.run);
 	stg_filter_free(ph.leftovers);
 	return r;
 }
@@ -510,7 +513,7 @@ int stg_phase_clean(struct stg_migration *m, struct err *e)
 	struct stg_phase ph = { .m = m, .epoch_ns = clock_mono_ns() };
 	_cleanup_(stg_filter_freep) struct stg_filter *filter = NULL;
 	struct stg_filter_dir *node = NULL;
-	int r = init_run(&ph.run, m, STG_PHASE_FULL, e);
+	int r = stg_phase_init(&ph.run, m, STG_PHASE_FULL, e);
 
 	if (r < 0)
 		return r;
@@ -532,7 +535,7 @@ int stg_phase_clean(struct stg_migration *m, struct err *e)
 		stg_senders_join(ph.senders);
 	(void)!stg_migration_activate(m, NULL, NULL);
 	stg_senders_free(ph.senders);
-	fini_run(&ph.run);
+	stg_phase_fini(&ph.run);
 	stg_filter_dir_unref(node);
 	return r;
 }
@@ -557,14 +560,14 @@ int stg_phase_walk(struct stg_migration *m, enum stg_phase_kind kind,
 		   const struct stg_scan_visitor *visitor, uint64_t *ret_errors, struct err *e)
 {
 	struct stg_run run;
-	int r = init_run(&run, m, kind, e);
+	int r = stg_phase_init(&run, m, kind, e);
 
 	if (r < 0)
 		return r;
 	run.catalog = NULL;
 	r = walk(&run, visitor, e);
 	*ret_errors = atomic_load(&run.count.scan_errors);
-	fini_run(&run);
+	stg_phase_fini(&run);
 	return r;
 }
 
@@ -578,7 +581,7 @@ int stg_phase_plan(struct stg_migration *m, const struct stg_scan_visitor *visit
 		stands = stg_catalog_full_stands(m->catalog, e);
 	if (stands < 0)
 		return stands;
-	r = init_run(&ph.run, m, stands ? STG_PHASE_INCREMENTAL : STG_PHASE_FULL, e);
+	r = stg_phase_init(&ph.run, m, stands ? STG_PHASE_INCREMENTAL : STG_PHASE_FULL, e);
 	if (r < 0)
 		return r;
 	if (!stands)
@@ -593,6 +596,6 @@ int stg_phase_plan(struct stg_migration *m, const struct stg_scan_visitor *visit
 		.errors = atomic_load(&ph.run.count.scan_errors),
 		.full = stands <= 0,
 	};
-	fini_run(&ph.run);
+	stg_phase_fini(&ph.run);
 	return r;
 }

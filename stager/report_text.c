@@ -274,11 +274,91 @@ static void put_list(struct page *p, const char *title, const cJSON *root, const
 	}
 }
 
+/* The values of one side, or of the strings of an array. */
+static void put_members(struct page *p, const char *title, const cJSON *o)
+{
+	const cJSON *i;
+	bool first = true;
+
+	if (!cJSON_GetArraySize(o))
+		return;
+	put(p, "%s", title);
+	cJSON_ArrayForEach(i, o) {
+		put(p, first ? " " : ", ");
+		first = false;
+		if (i->string && cJSON_IsObject(o)) {
+			put_clean(p, i->string);
+			put(p, " ");
+		}
+		if (cJSON_IsNumber(i))
+			put(p, "%.0f", i->valuedouble);
+		else
+			put_clean(p, cJSON_IsString(i) ? i->valuestring : "-");
+	}
+}
+
+static void put_difference(struct page *p, const cJSON *d)
+{
+	put(p, "  ");
+	put_clean(p, str(d, "path"));
+	put(p, ": ");
+	put_clean(p, str(d, "cause"));
+	put(p, ":");
+	put_members(p, "", get(d, "what"));
+	put_members(p, "; source:", get(d, "source"));
+	put_members(p, "; target:", get(d, "target"));
+	put_members(p, "; attributes:", get(d, "attributes"));
+	put(p, "%s\n", cJSON_IsTrue(get(d, "repaired")) ? "; put right" : "");
+}
+
+static void put_verification(struct page *p, const cJSON *v)
+{
+	const cJSON *i, *found = get(v, "differences"), *used = get(v, "skipped_in_use");
+	char size[32];
+
+	if (!cJSON_IsObject(v))
+		return;
+	put(p, "\nVerification\n");
+	put_row(p, "  method", v, "method");
+	put_row(p, "  started", v, "started_at_utc");
+	put_row(p, "  finished", v, "finished_at_utc");
+	put_row(p, "  result", v, "result");
+	put(p, "%-18s%.0f, content of %.0f files (%s)\n", "  entries compared",
+	    num(v, "entries_checked"), num(v, "files_hashed"),
+	    text_size(size, count(v, "bytes_hashed")));
+	put_members(p, "  not compared:", get(v, "not_compared"));
+	if (cJSON_GetArraySize(get(v, "not_compared")))
+		put(p, "\n");
+	cJSON_ArrayForEach(i, get(v, "include")) {
+		put(p, "  below ");
+		put_clean(p, str(i, "path"));
+		put(p, ": %.0f entries%s\n", num(i, "entries"),
+		    cJSON_IsTrue(get(i, "exists")) ? "" : " (no such path is synced)");
+	}
+	put(p, "  %.0f differ on the target, %.0f have changed on the source, %.0f put right, "
+	       "%.0f could not be looked at\n",
+	    num(v, "defects_total"), num(v, "changed_on_source_total"), num(v, "repaired_total"),
+	    num(v, "unchecked_total"));
+	cJSON_ArrayForEach(i, found)
+		put_difference(p, i);
+	if (num(v, "differences_total") > cJSON_GetArraySize(found))
+		put(p, "  and more: these are the first\n");
+	if (num(v, "skipped_in_use_total") > 0)
+		put(p, "  in use, content not compared: %.0f\n", num(v, "skipped_in_use_total"));
+	cJSON_ArrayForEach(i, used) {
+		put(p, "    ");
+		put_clean(p, str(i, "path"));
+		put(p, ": ");
+		put_clean(p, str(i, "reason"));
+		put(p, "\n");
+	}
+}
+
 /* Parts of other modules, as they are. */
 static void put_sections(struct page *p, const cJSON *root)
 {
-	static const char *const sections[] = { "cutover", "verification", "boot_repair",
-						"postcheck", "checkpoints" };
+	static const char *const sections[] = { "cutover", "boot_repair", "postcheck",
+						"checkpoints" };
 
 	for (size_t n = 0; n < ARRAY_SIZE(sections); n++) {
 		const cJSON *o = get(root, sections[n]);
@@ -319,6 +399,7 @@ int stg_report_render_text(int dirfd, const char *name, struct buf *out, struct 
 	put_steps(&p, root);
 	put_list(&p, "Errors", root, "errors", "errors_total");
 	put_list(&p, "Files that kept changing", root, "live_files", "live_files_total");
+	put_verification(&p, get(root, "verification"));
 	put_sections(&p, root);
 	if (cJSON_GetArraySize(get(root, "notes")))
 		put(&p, "\nNotes\n");

@@ -8,6 +8,7 @@
 #include "common/text.h"
 #include "stager/filter.h"
 #include "stager/progress.h"
+#include "stager/verify.h"
 
 #define RECENT_NODES 64
 
@@ -72,10 +73,13 @@ int stg_run_again(struct stg_run *run, const struct stg_item *item, struct err *
 
 void stg_run_add_total(struct stg_run *run, const struct stg_stat *st)
 {
+	/* Of content that is not looked at nothing is to be done. */
+	uint64_t bytes = run->verify && run->verify->method == STG_VERIFY_QUICK ? 0 : st->size;
+
 	atomic_fetch_add_explicit(&run->count.planned, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&run->count.planned_bytes, st->size, memory_order_relaxed);
+	atomic_fetch_add_explicit(&run->count.planned_bytes, bytes, memory_order_relaxed);
 	if (run->progress)
-		stg_progress_add_total(run->progress, 1, st->size);
+		stg_progress_add_total(run->progress, 1, bytes);
 }
 
 int stg_run_plan_removal(struct stg_run *run, uint64_t dir, struct bytes path,
@@ -121,6 +125,20 @@ int stg_run_keep_filter(struct stg_run *run, struct stg_filter_dir *node, struct
 	}
 	pthread_mutex_unlock(&run->lock);
 	return index >= 0 ? index : err_set(e, -ENOMEM, "plan removals: out of memory");
+}
+
+bool stg_path_below(struct bytes inner, struct bytes outer)
+{
+	return outer.n == 0 || (inner.n >= outer.n && !memcmp(inner.p, outer.p, outer.n) &&
+				(inner.n == outer.n || inner.p[outer.n] == '/'));
+}
+
+bool stg_run_skips(const struct stg_run *run, struct bytes path)
+{
+	for (size_t i = 0; i < run->skip_n; i++)
+		if (stg_path_below(path, bytes_str(run->skip[i])))
+			return true;
+	return false;
 }
 
 int stg_path_join(struct buf *out, struct bytes dir, struct bytes name)

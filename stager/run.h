@@ -28,6 +28,7 @@ struct stg_inuse;
 struct stg_mounts;
 struct stg_options;
 struct stg_progress;
+struct stg_verification;
 struct tp_link;
 
 /* How a session gets its connection: SSH in the product, a local process in tests. */
@@ -79,6 +80,10 @@ struct stg_run {
 	bool delete_limited;
 	atomic_int_fast64_t delete_left; /* where it is limited: how many entries may go still */
 	bool dry;          /* plan only: jobs are counted, no session runs */
+	struct stg_verification *verify; /* items are compared, nothing is sent; NULL: they are */
+	bool only_paths;   /* what leads to `paths` does not count itself */
+	char *const *skip; /* paths that are left alone on both sides, and what is below them */
+	size_t skip_n;
 	int level;         /* zstd, see transport/stream.h */
 	unsigned sessions; /* at most */
 	bool eager;        /* open them all at once */
@@ -157,6 +162,12 @@ bool stg_run_may_delete(struct stg_run *run);
 /* Keep a reference to node for the delete plan; its index, or negative. */
 int stg_run_keep_filter(struct stg_run *run, struct stg_filter_dir *node, struct err *e)
 	_must_check_;
+
+/* path is one of run->skip, or lies below one. */
+bool stg_run_skips(const struct stg_run *run, struct bytes path);
+
+/* inner is outer or lies below it. */
+bool stg_path_below(struct bytes inner, struct bytes outer);
 
 /* dir/name, appended to out (cleared first): a path relative to the root. */
 int stg_path_join(struct buf *out, struct bytes dir, struct bytes name) _must_check_;

@@ -17,6 +17,7 @@
 #include "stager/mounts.h"
 #include "stager/progress.h"
 #include "stager/run.h"
+#include "stager/verify.h"
 
 /*
  * Directories still to be read are a stack that the threads share: depth first, so that it
@@ -218,6 +219,8 @@ static int look_at(struct walker *w, const struct task *t, int fd, const char *n
 	}
 	if (stg_path_join(&w->path, task_path(t), name) < 0)
 		return err_set(e, -ENOMEM, "scan: out of memory");
+	if (stg_run_skips(w->run, buf_view(&w->path)))
+		return 0;
 	if (!stg_filter_sends(filter, buf_view(&w->path), S_ISDIR(stx.stx_mode))) {
 		if (v->hidden)
 			return v->hidden(v->arg, buf_view(&w->path), S_ISDIR(stx.stx_mode), e);
@@ -331,6 +334,9 @@ static int push_held(struct walker *w, struct err *e)
 static int hold_job(struct walker *w, struct stg_job *j, struct err *e)
 {
 	stg_job_seal(j);
+	/* What is not read is no reason to leave jobs to other sessions. */
+	if (w->run->verify && w->run->verify->method == STG_VERIFY_QUICK)
+		j->content = 0;
 	w->held[w->held_n++] = j;
 	/* While sessions have nothing to do, batching would only make them wait. */
 	if (w->held_n == HELD_JOBS || stg_queue_waiting(w->run->queue, NULL) == 0)
@@ -348,6 +354,7 @@ struct plan {
 	bool marked;
 	bool mount; /* another file system is on it: what it holds is not ours */
 	bool above; /* it lies above --path, and its mark of an earlier run must stay */
+	bool selected; /* it lies above --path: just some of its names were looked at */
 	struct task *first, *last; /* sub-directories */
 	size_t tasks_n;
 };
@@ -358,7 +365,7 @@ static int mark(struct walker *w, struct plan *p, struct err *e)
 	struct task *t = p->task;
 
 	/* What an earlier run left unsure about it, this one does not look at. */
-	if (p->marked || p->above || w->run->dry)
+	if (p->marked || p->above || w->run->dry || w->run->verify)
 		return 0;
 	p->marked = true;
 	return stg_catalog_mark_dirty(w->run->catalog, t->parent, task_name(t), t->id,
@@ -373,7 +380,11 @@ static int begin_job(struct walker *w, struct plan *p, struct err *e)
 		r = stg_job_new(p->compare ? STG_JOB_COMPARE : STG_JOB_ITEMS, &p->job, e);
 	if (r == 0)
 		r = stg_job_set_dir(p->job, p->task->id, task_path(p->task), e);
-	if (r == 0 && p->compare) {
+	if (r == 0 && w->run->verify) {
+		p->job->filter = stg_filter_dir_ref(p->filter);
+		p->job->only_list = true;
+		p->job->only_items = p->selected;
+	} else if (r == 0 && p->compare) {
 		p->job->filter = stg_filter_dir_ref(p->filter);
 		p->job->filter_index = stg_run_keep_filter(w->run, p->filter, e);
 		r = MIN(p->job->filter_index, 0);
@@ -392,7 +403,7 @@ static int add_item(struct walker *w, struct plan *p, const struct stg_item *ite
 	struct stg_run *run = w->run;
 	int r = 0;
 
-	if (item->op != STG_OP_KEEP)
+	if (item->op != STG_OP_KEEP && item->op != STG_OP_ABSENT)
 		stg_run_add_total(run, &item->st);
 	if (run->dry)
 		return 0;
@@ -421,6 +432,8 @@ static enum stg_op choose_op(const struct stg_run *run, const struct stg_stat *s
 		return STG_OP_KEEP;
 	if (!stg_is_reg(st) || !stg_is_reg(&row->st))
 		return STG_OP_SEND;
+	if (row->state & STG_ROW_DEFECT)
+		return STG_OP_UPDATE;
 	if (row->st.size == st->size && (row->state & STG_ROW_HASHED) &&
 	    !stg_stat_holes_differ(&row->st, st))
 		return STG_OP_TOUCH;
@@ -436,7 +449,7 @@ static int push_subdir(struct walker *w, struct plan *p, const struct found *f,
 
 	if (!t)
 		return err_set(e, -ENOMEM, "scan: out of memory");
-	t->id = known ? row->child : run->dry ? 0 : stg_catalog_new_dir_id(run->catalog);
+	t->id = known ? row->child : run->dry || run->verify ? 0 : stg_catalog_new_dir_id(run->catalog);
 	t->parent = p->task->id;
 	t->depth = p->task->depth + 1;
 	t->st = f->st;
@@ -529,6 +542,35 @@ static int plan_replaced_dir(struct walker *w, struct plan *p, struct stg_item *
 	return stg_run_again(w->run, item, e);
 }
 
+/* It only leads to what was asked for. */
+static bool leads_to_path(const struct walker *w, struct bytes path)
+{
+	for (size_t i = 0; i < w->run->paths_n; i++)
+		if (stg_path_below(path, bytes_str(w->run->paths[i])))
+			return false;
+	return w->run->only_paths;
+}
+
+/* In a verification every entry is looked at, and sub-directories are gone into. */
+static int plan_check(struct walker *w, struct plan *p, struct stg_item *item,
+		      const struct found *f, const struct stg_row *row, struct err *e)
+{
+	int r = 0;
+
+	item->op = STG_OP_CHECK;
+	if (row)
+		stg_item_set_old(item, row);
+	if (stg_is_dir(&f->st))
+		r = push_subdir(w, p, f, row && stg_is_dir(&row->st) ? row : NULL, e);
+	if (r < 0)
+		return r;
+	if (stg_path_join(&w->path, task_path(p->task), item->name) < 0)
+		return err_set(e, -ENOMEM, "scan: out of memory");
+	if (p->selected && leads_to_path(w, buf_view(&w->path)))
+		return 0;
+	return add_item(w, p, item, e);
+}
+
 static int plan_entry(struct walker *w, struct plan *p, const struct found *f,
 		      const struct stg_row *row, struct err *e)
 {
@@ -540,6 +582,8 @@ static int plan_entry(struct walker *w, struct plan *p, const struct found *f,
 	int r = 0;
 
 	atomic_fetch_add_explicit(&w->run->count.scanned, 1, memory_order_relaxed);
+	if (w->run->verify)
+		return plan_check(w, p, &item, f, row, e);
 	if (f->st.flags)
 		atomic_store_explicit(&w->run->locked, true, memory_order_relaxed);
 	if (stg_is_dir(&f->st)) {
@@ -559,15 +603,8 @@ static int plan_entry(struct walker *w, struct plan *p, const struct found *f,
 		if (!p->compare)
 			return 0;
 	}
-	if (row) {
-		item.has_old = true;
-		item.old_hashed = (row->state & STG_ROW_HASHED) != 0;
-		item.recheck = stg_stat_same(&row->st, &f->st);
-		item.old_hash = row->hash;
-		item.old_nlink = row->st.nlink;
-		item.old_dev = row->st.dev;
-		item.old_ino = row->st.ino;
-	}
+	if (row)
+		stg_item_set_old(&item, row);
 	/* A directory that became something else makes room in the removal stage. */
 	if (row && stg_is_dir(&row->st) && !p->compare)
 		return plan_replaced_dir(w, p, &item, row, e);
@@ -582,14 +619,20 @@ static int plan_gone(struct walker *w, struct plan *p, const struct stg_named_ro
 
 	if (!w->run->delete)
 		return 0;
+	if (stg_path_join(&w->path, task_path(p->task), gone->name) < 0)
+		return err_set(e, -ENOMEM, "scan: out of memory");
+	if (stg_run_skips(w->run, buf_view(&w->path)))
+		return 0;
+	if (w->run->verify)
+		return stg_filter_protects(p->filter, buf_view(&w->path), is_dir, false) ? 0 :
+			add_item(w, p, &(struct stg_item){ .op = STG_OP_ABSENT,
+							   .name = gone->name }, e);
 	/* A comparison finds it on the target, or it is gone there too. */
 	if (p->compare && !w->run->dry) {
 		int r = mark(w, p, e);
 
 		return r < 0 ? r : stg_catalog_forget(w->run->catalog, p->task->id, gone->name, e);
 	}
-	if (stg_path_join(&w->path, task_path(p->task), gone->name) < 0)
-		return err_set(e, -ENOMEM, "scan: out of memory");
 	if (stg_filter_protects(p->filter, buf_view(&w->path), is_dir, false))
 		return 0;
 	return plan_removal(w, p, gone->name, &gone->row, e);
@@ -644,6 +687,15 @@ static int merge(struct walker *w, struct plan *p, bool selected, struct err *e)
 	return r;
 }
 
+/* The sub-directories, to whoever is free. */
+static int hand_on(struct walker *w, struct plan *p)
+{
+	if (p->tasks_n)
+		push_tasks(w->scan, p->first, p->last, p->tasks_n);
+	p->first = NULL;
+	return 0;
+}
+
 /* An empty job still makes the directory on the target, or compares what is in it. */
 static int plan_directory(struct walker *w, struct plan *p, bool selected, struct err *e)
 {
@@ -661,16 +713,18 @@ static int plan_directory(struct walker *w, struct plan *p, bool selected, struc
 	/* What lies in the way of a selected path is compared by name only. */
 	p->above = selected && !p->mount && t->dirty;
 	p->compare = !selected && (run->compare || t->dirty);
+	p->selected = selected;
+	if (run->verify)
+		p->compare = !p->mount;
 	r = merge(w, p, selected, e);
+	/* What is in a directory that only leads to a path is not looked at. */
+	if (run->verify && !p->job && selected)
+		return r < 0 ? r : hand_on(w, p);
 	if (r == 0 && !p->job && (p->compare || t->fresh || t->dirty || t->changed) && !run->dry)
 		r = begin_job(w, p, e);
 	if (r == 0)
 		r = end_job(w, p, e);
-	if (r == 0 && p->tasks_n) {
-		push_tasks(w->scan, p->first, p->last, p->tasks_n);
-		p->first = NULL;
-	}
-	return r;
+	return r < 0 ? r : hand_on(w, p);
 }
 
 static int scan_directory(struct walker *w, struct task *t, struct err *e)

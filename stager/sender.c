@@ -189,6 +189,8 @@ static int on_frame(struct peer *p, const struct tp_frame *f, struct err *e)
 			return r;
 		return f->type == TP_WARN ? peer_on_warn(p, &refusal, e) :
 					    peer_on_refuse(p, &refusal, e);
+	case TP_DIFFER:
+		return peer_on_differ(p, f, e);
 	case TP_LISTING:
 		return peer_on_listing(p, f, e);
 	case TP_SIG:
@@ -456,8 +458,8 @@ static int say_hello(struct peer *p, struct err *e)
 	struct tp_hello m = {
 		.version_min = TP_VERSION_MIN,
 		.version_max = TP_VERSION_MAX,
-		.features = TP_FEATURE_ZSTD,
-		.flags = TP_H_CREATE_ROOT,
+		.features = TP_FEATURE_ZSTD | TP_FEATURE_CHECK,
+		.flags = p->run->verify ? 0 : TP_H_CREATE_ROOT,
 		.session = (uint16_t)p->index,
 		.idle_s = p->run->opt->timeout_s,
 		.run = p->run->id,
@@ -467,7 +469,7 @@ static int say_hello(struct peer *p, struct err *e)
 	struct tp_pack *plain = NULL;
 	int r;
 
-	if (p->run->opt->mkpath)
+	if (p->run->opt->mkpath && !p->run->verify)
 		m.flags |= TP_H_MKPATH;
 	/* Features are not agreed yet, so this goes out plain. */
 	r = tp_pack_new(TP_LEVEL_OFF, &plain, e);

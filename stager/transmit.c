@@ -284,8 +284,8 @@ void peer_note_changed(struct peer *p, const struct stg_item *item)
 		  "changed while it was read; sent as it was, due again in the next phase");
 }
 
-static int open_source(struct peer *p, struct bytes path, struct bytes name,
-		       struct stg_stat *ret)
+int peer_open_source(struct peer *p, struct bytes path, struct bytes name,
+		     struct stg_stat *ret)
 {
 	char z[NAME_MAX + 1];
 	int dir = source_dir(p, path), fd, r;
@@ -354,7 +354,7 @@ static int send_small(struct peer *p, struct stg_job *job, struct stg_item *item
 	st->size = (uint64_t)n;
 	tp_hash_content(p->hash, p->scratch, (size_t)n, &hash);
 	m.content = bytes_of(p->scratch, (size_t)n);
-	r = peer_put_entry(p, n ? TP_FILE : TP_ENTRY, 0, 0, &m, st, item->name);
+	r = peer_put_entry(p, n || item->defect ? TP_FILE : TP_ENTRY, 0, 0, &m, st, item->name);
 	if (r < 0)
 		return peer_put_failed(p, job, item, r, e) < 0 ? -ENOMEM : 1;
 	peer_count_sent(p, item, (uint64_t)n, 0);
@@ -468,7 +468,7 @@ static int settle_file(struct peer *p, uint64_t size, bool *ret_live, struct err
 		*ret_live = r < 0;
 		return 1;
 	}
-	if (attempt > ATTEMPTS || after.size > REREAD_MAX) {
+	if (attempt > ATTEMPTS || (after.size > REREAD_MAX && item->op != STG_OP_CHECK)) {
 		*ret_live = true;
 		return 1;
 	}
@@ -499,6 +499,12 @@ static int end_hash(struct peer *p, uint64_t size, struct err *e)
 	if (r <= 0)
 		return r;
 	tp_hash_final(p->hash, size, &hash);
+	if (item->op == STG_OP_CHECK) {
+		_cleanup_close_ int fd = dup(f->fd);
+
+		peer_file_close(p);
+		return peer_check_hashed(p, job, item, fd, &st, &hash, live, e);
+	}
 	peer_file_close(p);
 	if (live || (item->op == STG_OP_TOUCH &&
 		     memcmp(&hash, &item->old_hash, sizeof(hash)) != 0))
@@ -700,7 +706,7 @@ static int ask_signature(struct peer *p, struct stg_job *job, struct stg_item *i
 static int open_item(struct peer *p, struct stg_job *job, struct stg_item *item,
 		     struct stg_stat *ret, struct err *e)
 {
-	int fd = open_source(p, item->path, item->name, ret);
+	int fd = peer_open_source(p, item->path, item->name, ret);
 	int r;
 
 	if (fd < 0) {
@@ -714,6 +720,12 @@ static int open_item(struct peer *p, struct stg_job *job, struct stg_item *item,
 		return -1;
 	}
 	return fd;
+}
+
+int peer_hash_item(struct peer *p, struct stg_job *job, struct stg_item *item, int fd,
+		   const struct stg_stat *st, struct err *e)
+{
+	return begin_file(p, job, item, fd, st, FILE_HASH, bytes_of(NULL, 0), 0, e);
 }
 
 int peer_begin_delta(struct peer *p, struct slot *s, struct err *e)
@@ -784,7 +796,10 @@ static int send_special(struct peer *p, struct stg_job *job, struct stg_item *it
 		peer_source_error(p, job, item, "read xattrs of", r);
 		return 0;
 	}
-	r = peer_put_entry(p, TP_ENTRY, 0, 0, &m, st, item->name);
+	/* META parts a thing from names that are not its own, even where nothing else differs. */
+	m.links = 1;
+	r = peer_put_entry(p, item->defect && st->nlink == 1 && !item->tries ? TP_META : TP_ENTRY, 0, 0,
+		      &m, st, item->name);
 	if (r < 0)
 		return peer_put_failed(p, job, item, r, e);
 	return peer_fly_row(p, job, item, st, false, NULL, e);
@@ -833,6 +848,8 @@ static int send_entry(struct peer *p, struct stg_job *job, struct stg_item *item
 		peer_source_error(p, job, item, "stat", r);
 		return 0;
 	}
+	if (item->op == STG_OP_CHECK)
+		return peer_check_item(p, job, item, &st, dir, name, e);
 	if (stg_is_dir(&st)) {
 		/* It became a directory after the scan: the next phase walks it. */
 		vanished(p, job, item);
@@ -941,6 +958,13 @@ static int send_item(struct peer *p, struct stg_job *job, struct stg_item *item,
 		return send_removal(p, job, item, e);
 	case STG_OP_DIRMETA:
 		return send_dirmeta(p, job, item, e);
+	case STG_OP_CHECKLINK:
+		return peer_check_link(p, job, item, e);
+	case STG_OP_ABSENT:
+		return peer_check_absent(p, job, item, e);
+	case STG_OP_CHECK:
+		return item->name.n ? send_entry(p, job, item, e) :
+				      peer_check_root(p, job, item, e);
 	default:
 		return send_entry(p, job, item, e);
 	}

@@ -123,6 +123,7 @@ torture() {
 	"$TESTS/integration/make-tree" --torture "$SRC" 2>"$W/skipped"
 	sync_ok full
 	same_torture
+	exits 0 stager verify --method hash
 	storm --leave beyond "$seed" "$SRC"
 	printf x | dd of="$SRC/beyond/terabyte" bs=1 seek=700000000000 conv=notrunc status=none
 	sync_ok incremental
@@ -131,6 +132,7 @@ torture() {
 	rm -r "$SRC/beyond/terabyte-of-nothing" "$SRC"/beyond/aaa*
 	sync_ok cutover
 	same_torture
+	exits 0 stager verify --method hash
 }
 
 @test "the torture tree on ext4" { need_root; torture ext4; }

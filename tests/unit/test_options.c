@@ -36,6 +36,7 @@ static const struct stg_command commands[] = {
 	{ "incremental", "copy what changed", no_run, false },
 	{ "cutover", "copy the rest and switch", no_run, false },
 	{ "run", "all phases", no_run, false },
+	{ "verify", "compare", no_run, false },
 	{ "explain", "say which rule decides", no_run, true },
 	{ "status", "show the state", no_run, false },
 	{ "report", "render the report", no_run, true },
@@ -192,7 +193,7 @@ static void mistakes_in_argv_are_named(void **state)
 	} rows[] = {
 		{ { NULL }, "no command given" },
 		{ { "fulll" }, "unknown command 'fulll', did you mean 'full'" },
-		{ { "verify" }, "unknown command 'verify'" },
+		{ { "rollback" }, "unknown command 'rollback'" },
 		{ { "" }, "unknown command ''" },
 		{ { "full", "--sesions", "4" }, "unknown option --sesions, did you mean --sessions" },
 		{ { "full", "--tagret=x" }, "unknown option --tagret, did you mean --target" },
@@ -688,6 +689,48 @@ static const char *next_option(const char *help, char name[64])
 	return p;
 }
 
+static int verify(struct fixture *f, const char *config, const char *const *args)
+{
+	const char *all[ARGS_MAX + 1] = { "verify", "--config", f->path };
+
+	for (size_t i = 0; args[i] && i + 4 <= ARGS_MAX; i++)
+		all[i + 3] = args[i];
+	set_config(f, config);
+	return parse(f, all, NULL);
+}
+
+static void paths_to_verify_are_lists_with_commas(void **state)
+{
+	static const char config[] = "{ \"source\": \"/srv\", \"method\": \"hash\","
+				     " \"verify_exclude\": [\"x\", \"y,z\"] }";
+	struct fixture *f = *state;
+	char many[STG_VERIFY_EXCLUDES_MAX * 8 + 16] = "";
+
+	assert_int_equal(verify(f, config, ARGS("--verify-include", "/srv/a, b//c",
+						"--verify-include=./d", "--repair")), 0);
+	assert_int_equal(f->o.method, STG_VERIFY_HASH);
+	assert_true(f->o.repair && !f->o.only_inconsistent);
+	assert_int_equal(f->o.verify_include.n, 3);
+	assert_string_equal(f->o.verify_include.v[0], "a");
+	assert_string_equal(f->o.verify_include.v[1], "b/c");
+	assert_string_equal(f->o.verify_include.v[2], "d");
+	assert_int_equal(f->o.verify_exclude.n, 3);
+	/* The source itself is no choice. */
+	assert_int_equal(verify(f, "{}", ARGS("--source", "/srv", "--verify-include", "/srv")), 0);
+	assert_int_equal(f->o.verify_include.n, 0);
+	assert_int_equal(f->o.method, STG_VERIFY_QUICK);
+	for (int i = 0; i < STG_VERIFY_EXCLUDES_MAX; i++)
+		sprintf(many + strlen(many), "p%d,", i);
+	assert_int_equal(verify(f, "{}", ARGS("--verify-exclude", many)), 0);
+	assert_int_equal(f->o.verify_exclude.n, STG_VERIFY_EXCLUDES_MAX);
+	expect_error(f, verify(f, "{}", ARGS("--verify-exclude", many, "--verify-exclude", "one")),
+		     "31 paths in --verify-exclude are too many: allowed is up to 30");
+	expect_error(f, verify(f, "{}", ARGS("--verify-exclude", "a/..")),
+		     "--verify-exclude: path 'a/..' has a '..' component");
+	expect_error(f, verify(f, "{}", ARGS("--verify-exclude", "/")), "leaves nothing");
+	expect_error(f, run(f, "{}", NULL, ARGS("--repair")), "--repair is not an option of run");
+}
+
 static void the_example_config_is_accepted_when_uncommented(void **state)
 {
 	_cleanup_(buf_fini) struct buf text = read_tree("packaging/stager.json");
@@ -786,6 +829,7 @@ int main(void)
 		cmocka_unit_test(paths_are_normalised),
 		cmocka_unit_test(help_and_version_need_neither_command_nor_config),
 		cmocka_unit_test(options_of_absent_commands_do_not_exist),
+		cmocka_unit_test(paths_to_verify_are_lists_with_commas),
 		cmocka_unit_test(the_example_config_is_accepted_when_uncommented),
 		cmocka_unit_test(every_option_is_in_the_example_the_manual_and_the_completion),
 		cmocka_unit_test(the_completion_offers_nothing_else),
