@@ -13,6 +13,9 @@
 #   cloud_stop                     end it
 #   cloud_calls [SERVICE]          "METHOD /path" of every call, in order
 #   cloud_routes [SERVICE]         the same with {names} in place of ids
+#   cloud_writes [SERVICE]         of these, the calls that change something
+#   cloud_chain                    of all calls those of the migration chain: agreement, project,
+#                                  sources, server, task, action; repetitions in a row once
 #   cloud_log [JQ-FILTER]          the whole log, through jq
 #   cloud_forget                   empty the log
 #   cloud_control METHOD PATH [JSON]      one control call, its answer on stdout
@@ -84,6 +87,14 @@ cloud_control() {
 cloud_calls() { cloud_control GET "calls${1:+?service=$1}"; }
 # shellcheck disable=SC2120 # the service is optional
 cloud_routes() { cloud_control GET "routes${1:+?service=$1}"; }
+cloud_writes() { cloud_routes "$@" | sed '/^GET /d'; }
+
+cloud_chain() {
+	cloud_routes | grep -xF -e 'POST /v3/privacy-agreements' -e 'POST /v3/migprojects' \
+		-e 'GET /v3/sources' -e 'POST /v1.1/{project_id}/cloudservers' -e 'POST /v3/tasks' \
+		-e 'POST /v3/tasks/{task_id}/action' | uniq
+}
+
 cloud_log() { cloud_control GET log | jq -c "${1:-.}"; }
 cloud_forget() { cloud_control DELETE log >/dev/null; }
 cloud_fault() { cloud_control POST faults "$1" >/dev/null; }

@@ -200,6 +200,10 @@ class Bash(unittest.TestCase):
             [ "$(cloud_calls)" = "GET /v3/sources" ]
             cloud_did "GET /v3/sources"
             fails cloud_did "GET /v3/tasks"
+            [ "$(cloud_chain)" = "GET /v3/sources" ]
+            [ "$(cloud_writes)" = "" ]
+            curl -sS --noproxy '*' -d '{}' "$SMS_ENDPOINT/v3/tasks" >/dev/null
+            [ "$(cloud_writes sms)" = "POST /v3/tasks" ]
             fails cloud_clean
             cloud_forget
             cloud_clean
