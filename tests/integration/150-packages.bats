@@ -142,6 +142,9 @@ installed() {
 	[ "$(in_root "$1" stat -c '%U:%G %a' /var/lib/stager)" = "stager:stager 700" ]
 	[ "$(in_root "$1" getent passwd stager | cut -d: -f6,7)" = /var/lib/stager:/usr/sbin/nologin ]
 	[ "$(in_root "$1" stat -c '%U:%G %a' /etc/stager/stager.json)" = "root:root 644" ]
+	# 40: this host is not for SMS, as a root made for a test may not be.
+	in_root "$1" stager-agent check --offline --json >"$W/checks" || [ $? -eq 40 ]
+	[ "$(query "$W/checks" 'len(j["checks"]) > 20')" = true ]
 	# It needs to be configured before anybody may start it.
 	[ -z "$(find "$root/etc/systemd" -name 'stager*')" ]
 	syncs "$1"
@@ -291,6 +294,24 @@ teardown() {
 	it_teardown
 }
 
+# What the load decides is left out.
+errors_of() {
+	query "$1" '[c["name"] for c in j["checks"]
+		if c["result"] == "ERROR" and c["name"] not in ("CPU", "MEMORY")]'
+}
+
+# worse FILE OTHER: checks of FILE that pass there and not in the other.
+worse() {
+	python3 - "$@" <<-'END'
+	import json, sys
+	one, other = [{c["name"]: c["result"] for c in json.load(open(f))["checks"]} for f in sys.argv[1:]]
+	assert len(one) > 20 and one.keys() == other.keys()
+	for name in one:
+	    if one[name] == "OK" != other[name] and name not in ("CPU", "MEMORY"):
+	        print(name, other[name])
+	END
+}
+
 @test "packages: confined, the service reads everything and writes its own directories only" {
 	local root=$P/boot dir
 
@@ -314,6 +335,8 @@ teardown() {
 	! unshare --user true 2>/dev/null || echo "made a namespace"
 	! chown stager /var/lib/stager/status.json 2>/dev/null || echo "changed an owner"
 	! cat /dev/kmsg >/dev/null 2>&1 || echo "read the log of the kernel"
+	stager-agent check --offline --json >/run/stager/checks || true
+	cat /run/stager/checks >/var/lib/stager/checks
 	grep -E '^(NoNewPrivs|CapEff|CapBnd)' /proc/self/status
 	exec stager full --no-default-excludes --path etc --path home --path root --path srv \
 		--path var/tmp --path usr --target root@127.0.0.1:$DST --port $SSHD_PORT \
@@ -325,6 +348,8 @@ teardown() {
 	boot boot
 	inside systemctl start try || fail "$(inside journalctl -o cat -u try)"
 	inside journalctl -o cat -u try >"$W/journal"
+	inside stager-agent check --offline --json >"$W/checks" || true
+	cp "$root/var/lib/stager/checks" "$W/checks.service"
 	halt
 	cat "$W/journal"
 	lacks wrote <"$W/journal"
@@ -339,6 +364,11 @@ teardown() {
 	for dir in etc home root srv usr var/tmp; do
 		assert_same "$root/$dir" "$DST/$dir"
 	done
+	# The confinement itself is all that the checks of a source see of it, and no error.
+	[ "$(errors_of "$W/checks")" = "$(errors_of "$W/checks.service")" ]
+	worse "$W/checks" "$W/checks.service" >"$W/worse"
+	lacks ERROR <"$W/worse"
+	[ -z "$(grep -vE '^(MOUNT_POINTS|PRIVILEGES|TEMP_DIR) ' "$W/worse")" ] || fail "$(cat "$W/worse")"
 }
 
 service() { inside systemctl "$1" stager-agent 2>/dev/null || true; }
