@@ -7,7 +7,7 @@
 
 #include "checks/rows.h"
 
-/* In this order: disks ask what is mounted, what it is for asks for the architecture. */
+/* In this order: disks ask what is mounted. */
 static const struct {
 	enum chk_subject subject;
 	int (*gather)(const struct chk_gather *g, struct err *e);
@@ -51,8 +51,13 @@ int chk_facts_collect(const struct chk_root *root, const struct chk_sys *sys,
 	f->raw_devices = f->encrypted = f->soft_raid = f->multipath = "";
 	f->platform = "default";
 	gather_hostname(&g);
-	for (size_t i = 0; i < ARRAY_SIZE(gatherers); i++)
-		(void)gatherers[i].gather(&g, &f->why[gatherers[i].subject]);
+	for (size_t i = 0; i < ARRAY_SIZE(gatherers); i++) {
+		struct err why = { 0 };
+
+		/* An error that was got over is none. */
+		if (gatherers[i].gather(&g, &why) < 0)
+			f->why[gatherers[i].subject] = why;
+	}
 	chk_gather_boot_loader(&g);
 	chk_gather_programs(&g);
 	if (f->mem.bad) {
