@@ -269,6 +269,7 @@ int chk_volume_groups(const struct chk_env *env, struct chk_answer *ret, struct 
 	if (unread)
 		return err_set(e, -EACCES, "the metadata of the volume group %s cannot be read: it needs root",
 			       unread->name);
-	return chk_say(ret, CHK_OK, f->n_vgs ? "%zu volume groups, complete" : "no volume groups",
-		       f->n_vgs);
+	if (!f->n_vgs)
+		return chk_say(ret, CHK_OK, "no volume groups");
+	return chk_say(ret, CHK_OK, "volume groups: %zu, complete", f->n_vgs);
 }

@@ -134,10 +134,9 @@ int chk_gather_mounts(const struct chk_gather *g, struct err *e)
 	int r = chk_read(g->root, "proc/self/mountinfo", &b, e);
 	bool old = r == -ENOENT;
 	char *save = NULL;
+	struct err none;
 
-	if (old)
-		r = chk_read(g->root, "proc/mounts", &b, e);
-	if (r < 0)
+	if (r < 0 && (!old || chk_read(g->root, "proc/mounts", &b, &none) < 0))
 		return r;
 	for (char *line = strtok_r((char *)b.p, "\n", &save); line;
 	     line = strtok_r(NULL, "\n", &save)) {

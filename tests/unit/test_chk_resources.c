@@ -222,7 +222,7 @@ static void room_and_mounts_are_judged(void **state)
 		{ "FILE_SYSTEM", CHK_WARN, "", "/mnt/share (nfs4)",
 		  { MOUNTS("21 20 0:50 / /mnt/share rw - nfs4 server:/export rw\n") } },
 		{ "FILE_SYSTEM", CHK_WARN, "", "not a running system", { { "etc", DIRECTORY } }, .untold = true },
-		{ "FILE_SYSTEM", CHK_WARN, "", "nothing", { { "proc/self/mountinfo", "nothing\n" } }, .untold = true },
+		{ "FILE_SYSTEM", CHK_WARN, "", "no file system is mounted", { { "proc/self/mountinfo", "nothing\n" } }, .untold = true },
 
 		{ "MOUNT_POINTS", CHK_OK, "", "nothing is mounted twice",
 		  { MOUNTS("21 20 0:30 /@a /a rw - btrfs /dev/sdb rw\n22 20 0:30 /@b /b rw - btrfs /dev/sdb rw\n") } },
