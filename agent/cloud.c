@@ -107,7 +107,7 @@ int agt_cloud_new(const struct agt_cloud_opts *opts, struct agt_cloud **ret, str
 	if (r < 0)
 		return r;
 	c = calloc(1, sizeof(*c));
-	if (!c || set_endpoints(c, opts) < 0 || copy(opts->region, &c->region) < 0 ||
+	if (!c || set_endpoints(c, opts) < 0 || copy(opts->region ? opts->region : "", &c->region) < 0 ||
 	    copy(opts->project_id, &c->project_id) < 0 ||
 	    copy(opts->domain_id, &c->domain_id) < 0 || copy(opts->ak, &c->ak) < 0)
 		return err_sysn(e, -ENOMEM, "control plane");

@@ -76,7 +76,7 @@ struct agt_call {
 	 */
 	const char *path;
 	const char *args[AGT_CALL_ARGS];
-	struct agt_pair query[AGT_CALL_QUERY]; /* up to the first without a name */
+	struct agt_pair query[AGT_CALL_QUERY]; /* to the first without a name; none without a value */
 	const struct cJSON *body;              /* borrowed */
 	const char *region;                    /* NULL: the one of the options */
 	/*

@@ -125,6 +125,7 @@ static int put_host(const struct buf *url, size_t path_at, struct buf *out, stru
 static int put_url(struct agt_cloud *c, const struct agt_call *call,
 		   struct agt_cloud_request *req, struct err *e)
 {
+	struct agt_pair query[AGT_CALL_QUERY];
 	size_t at = 0, n = 0;
 	int r = put_endpoint(c, call, &req->url, &at, e);
 
@@ -139,9 +140,10 @@ static int put_url(struct agt_cloud *c, const struct agt_call *call,
 	r = put_path(c, call, &req->path, e);
 	if (r < 0)
 		return r;
-	while (n < AGT_CALL_QUERY && call->query[n].name)
-		n++;
-	if (agt_sign_query(&req->query, call->query, n) < 0 ||
+	for (size_t i = 0; i < AGT_CALL_QUERY && call->query[i].name; i++)
+		if (call->query[i].value)
+			query[n++] = call->query[i];
+	if (agt_sign_query(&req->query, query, n) < 0 ||
 	    buf_put_bytes(&req->url, buf_view(&req->path)) < 0 ||
 	    (n && (buf_put(&req->url, "?", 1) < 0 ||
 		   buf_put_bytes(&req->url, buf_view(&req->query)) < 0)))

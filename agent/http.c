@@ -254,6 +254,11 @@ static int set_fixed(struct agt_http *h, struct err *e)
 	SET(CURLOPT_CONNECTTIMEOUT_MS, h->connect_timeout_ms);
 	SET(CURLOPT_TIMEOUT_MS, h->timeout_ms);
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
+	SET(CURLOPT_USERAGENT, "stager-agent/" STAGER_VERSION);
+#if LIBCURL_VERSION_NUM >= 0x075700
+	/* A signal must not wait for a name server that does not answer. */
+	SET(CURLOPT_QUICK_EXIT, 1L);
+#endif
 #if LIBCURL_VERSION_NUM >= 0x075500
 	SET(CURLOPT_PROTOCOLS_STR, "http,https");
 #else
@@ -394,6 +399,14 @@ static int make_headers(const struct agt_http_request *request, struct curl_slis
 	return 0;
 }
 
+/* A token and a signature are in it. */
+static void free_headers(struct curl_slist *list)
+{
+	for (struct curl_slist *i = list; i; i = i->next)
+		explicit_bzero(i->data, strlen(i->data));
+	curl_slist_free_all(list);
+}
+
 static CURLcode set_request(struct agt_http *h, const struct agt_http_request *request,
 			    struct transfer *t)
 {
@@ -510,6 +523,9 @@ static int failed(struct agt_http *h, const struct transfer *t, CURLcode code,
 	case CURLE_OPERATION_TIMEDOUT:
 		return timed_out(h, host, e);
 	case CURLE_PEER_FAILED_VERIFICATION:
+#if LIBCURL_VERSION_NUM < 0x073e00
+	case CURLE_SSL_CACERT: /* the same code since 7.62 */
+#endif
 	case CURLE_SSL_CACERT_BADFILE:
 	case CURLE_SSL_CERTPROBLEM:
 	case CURLE_SSL_ISSUER_ERROR:
@@ -578,7 +594,7 @@ int agt_http_send(struct agt_http *h, const struct agt_http_request *request,
 		r = check_redirect(&t.answer, host, e);
 	}
 	curl_easy_setopt(h->easy, CURLOPT_HTTPHEADER, NULL);
-	curl_slist_free_all(headers);
+	free_headers(headers);
 	log_debug("%s %s: %s%.0d (%lld ms)", request->method, request->url,
 		  r < 0 ? "no answer" : "HTTP ", t.answer.status,
 		  (long long)((clock_mono_ns() - begin) / 1000000));

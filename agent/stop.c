@@ -27,8 +27,9 @@ int agt_stop_open(bool reloads, struct agt_stop *ret, struct err *e)
 	sigaddset(&end, SIGINT);
 	all = end;
 	sigaddset(&all, SIGHUP);
-	if (sigprocmask(SIG_BLOCK, &all, &s.old) < 0)
-		return err_sys(e, "block signals");
+	r = pthread_sigmask(SIG_BLOCK, &all, &s.old);
+	if (r)
+		return err_sysn(e, -r, "block signals");
 	s.fd = open_fd(reloads ? &end : &all);
 	s.reload_fd = reloads && s.fd >= 0 ? open_fd(&hup) : -1;
 	if (s.fd < 0 || (reloads && s.reload_fd < 0)) {
@@ -60,7 +61,7 @@ void agt_stop_close(struct agt_stop *s)
 	close_p_(&s->fd);
 	close_p_(&s->reload_fd);
 	s->fd = s->reload_fd = -1;
-	sigprocmask(SIG_SETMASK, &s->old, NULL);
+	pthread_sigmask(SIG_SETMASK, &s->old, NULL);
 }
 
 bool agt_stop_asked(const struct agt_stop *s)

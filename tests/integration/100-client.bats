@@ -100,7 +100,7 @@ seen_count() { grep -c "^[A-Z]* $1 " "$D/seen" || true; }
 	probe 0 sms GET /v3/fine
 	says '200 {"fine":true}'
 	grep -A9 'GET /v3/fine ' "$D/seen" | grep -q "Authorization: SDK-HMAC-SHA256 Access=$AK, SignedHeaders="
-	! grep -F "$SK" "$D/seen"
+	run ! grep -F "$SK" "$D/seen"
 }
 
 @test "the access key is shown as its first four characters" {

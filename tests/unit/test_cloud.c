@@ -148,7 +148,7 @@ static void a_path_is_filled_and_encoded(void **state)
 						  .method = "GET",
 						  .path = "/v3/sources/{}/x/{}",
 						  .args = { "urn:a b", "2" },
-						  .query = { { "b", "2/3" }, { "a", "" } } }),
+						  .query = { { "b", "2/3" }, { "none", NULL }, { "a", "" } } }),
 			 0);
 	assert_string_equal(f->sent[0].url,
 			    AGT_CLOUD_SMS_ENDPOINT "/v3/sources/urn%3Aa%20b/x/2?a=&b=2%2F3");
