@@ -56,8 +56,8 @@ def finish_job(cloud, job):
         job.update(error_code=job["failure"]["error_code"],
                    fail_reason=job["failure"].get("fail_reason", "made to fail"))
         for sid in job["servers"]:
-            if job["type"] == "createServer":
-                cloud.db["servers"].pop(sid, None)
+            if job["type"] == "createServer" and sid in cloud.db["servers"]:
+                gone(cloud, cloud.db["servers"][sid], job)
         cloud.become("job", job, "FAIL", "status")
         return
     for sid in job["servers"]:
@@ -118,7 +118,8 @@ def check_flavor(cloud, server):
         fail("Ecs.0019", "the flavor was withdrawn")
     if flavor["os_extra_specs"].get("ecs:instance_architecture") == "arm64":
         fail("Ecs.0005", "image and flavor are of different architectures")
-    if status not in ("normal", "promotion"):
+    # What the list says is not always true any more when the order comes.
+    if status not in ("normal", "promotion") or flavor["id"] in cloud.settings["sold_out"]:
         if cloud.settings["sold_out_in_job"]:
             return {"error_code": "Ecs.0018", "fail_reason": "the flavor is sold out"}
         fail("Ecs.0018", "the flavor is sold out")
@@ -171,7 +172,7 @@ def public_address(cloud, server, project_id):
 def new_server(cloud, body, project_id, number, eip):
     sid = cloud.new_id("server")
     index = cloud.facts["counters"]["server"]
-    fixed = body["nics"][0].get("ip_address") or f"10.250.1.{20 + index}"
+    fixed = body["nics"][0].get("ip_address") or f"127.10.1.{20 + index}"
     fixed = cloud.settings["server_addresses"].get("fixed", fixed)
     vm = seeds.server(cloud, {
         "id": sid, "name": body["name"] if number == 0 else f"{body['name']}-{number:04d}",

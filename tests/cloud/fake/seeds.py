@@ -184,7 +184,7 @@ def server(cloud, given, number=0):
         "polls": 99, "flavor_id": "s6.large.2", "image_id": IMAGE,
         "vpc_id": net["vpc_id"] if net else ident("vpc", "none"),
         "subnet_id": net["id"] if net else ident("subnet", "none"),
-        "fixed": f"10.250.1.{100 + number}",
+        "fixed": f"127.10.1.{100 + number % 100}",
         "eip_id": None, "port_id": ident("port", sid), "groups": [], "locked": False,
         "fault": None, "availability_zone": "la-south-2a", "created": "2026-01-01T00:00:00Z",
         "key_name": None, "metadata": {}, "tags": [], "console": None, "boots": 1,
@@ -201,7 +201,7 @@ def server(cloud, given, number=0):
 
 
 def eip(cloud, given, number=0):
-    address = given.get("public_ip_address", f"203.0.113.{number + 10}")
+    address = given.get("public_ip_address", f"127.10.2.{number + 10}")
     return Deep.merge({
         "id": ident("eip", address), "public_ip_address": address, "status": "DOWN",
         "type": "5_bgp", "port_id": None, "private_ip_address": None, "ip_version": 4,

@@ -160,7 +160,8 @@ def judge_source(source, cloud):
                         and not source.get("btrfs_list")),
     }
     bad = [{"name": n, "result": "ERROR", "error_code": code, "error_or_warn": "error"}
-           for n, (code, good) in rows.items() if not good]
+           for n, (code, good) in rows.items()
+           if not good and cloud.settings["judge_sources"]]
     source["checks"] = seeds.checks(bad)
     cloud.become("source", source, "unavailable" if bad else "waiting")
     source["migration_cycle"] = "checking" if bad else "setting"

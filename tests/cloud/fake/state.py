@@ -21,10 +21,11 @@ SETTINGS = {
     "source_quota": 1000,
     "register_stale_id": "refuse",  # or "accept": a registration with an id that is unknown
     "register_connected": True,
+    "judge_sources": True,          # false: every registered source passes all checks
     "min_agent_version": "0",
     "block_level": True,            # false: no kernel can do MIGRATE_BLOCK (SMS.6617)
     "task_plan": None,              # list of {state, subtask, progress}, one a poll
-    "task_failures": [],            # [{at: sub-task, error_code, error_param, when, times}]
+    "task_failures": [],            # [{at: REGEX of sub-task, error_code, error_param, when, times}]
     "task_rename_at_poll": 0,       # at that poll the task goes on under another id
     "write_answer": "",             # what SMS says to a write that has nothing to tell; or {}, null
     "check_target_disks": False,    # too few or too small disks fail the task (SMS.1311, SMS.0519)
@@ -36,8 +37,10 @@ SETTINGS = {
     "job_polls": 2,                 # polls until any other job ends
     "subnet_polls": 1,              # polls until a subnet is ACTIVE
     "server_fails": None,           # {"error_code", "fail_reason"}: jobs that create servers fail
+    "sold_out": [],                 # flavors that are, whatever their list says
     "sold_out_in_job": False,       # sold out flavors are told by the job, not by the call
-    "server_addresses": {},         # {"fixed": "127.0.0.1", "floating": "127.0.0.1"}
+    "server_addresses": {},         # {"fixed": ADDRESS, "floating": ADDRESS} of new servers;
+                                    # else 127.10.1.N and 127.10.2.N, so that all stays here
     "vpc_quota": 5,
     "eip_quota": 10,
     "group_quota": 100,

@@ -3,6 +3,7 @@
 import copy
 import ipaddress
 import json
+import re
 
 from . import paths, seeds
 from .sms import connected, current_task, fail, find_source, page
@@ -74,7 +75,7 @@ def sub_task(cloud, task, name):
 
 def failure_of(cloud, task, step):
     for f in cloud.settings["task_failures"]:
-        if f["at"] == step.get("subtask") and paths.holds(task, f.get("when")) \
+        if re.fullmatch(f["at"], step.get("subtask") or "") and paths.holds(task, f.get("when")) \
                 and f.get("times", 1) > 0:
             if "times" in f:
                 f["times"] -= 1

@@ -387,7 +387,7 @@ def new_eip(cloud, project_id, pool, size, quota_code="EIP.7905"):
     if len(cloud.db["eips"]) >= cloud.settings["eip_quota"]:
         fail(quota_code, "the quota of EIPs is exceeded", 409 if quota_code[0] == "E" else 400)
     number = cloud.facts["counters"].get("eip", 0) + 1
-    address = cloud.settings["server_addresses"].get("floating", f"203.0.113.{100 + number}")
+    address = cloud.settings["server_addresses"].get("floating", f"127.10.2.{100 + number % 100}")
     made = seeds.eip(cloud, {"id": cloud.new_id("eip"), "public_ip_address": address, "type": pool,
                              "bandwidth_size": size, "project_id": project_id})
     cloud.db["eips"][made["id"]] = made

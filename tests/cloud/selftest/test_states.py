@@ -328,7 +328,18 @@ class Servers(World):
         sid, job_id = self.make_server()
         job = self.finish(job_id)
         self.assertEqual((job["status"], job["error_code"]), ("FAIL", "Ecs.0319"))
+        self.assertEqual(self.control("GET", "state/volumes"), {})
+        self.assertEqual([e["status"] for e in self.control("GET", "state/eips").values()],
+                         ["DOWN"])
         self.refused("Ecs.0614", "ecs", "GET", f"/v1/{PROJECT}/cloudservers/{sid}")
+
+    def test_a_flavor_that_sells_out(self):
+        self.scenario(preset="sold-out")
+        self.refused("Ecs.0018", "ecs", "POST", f"/v1.1/{PROJECT}/cloudservers",
+                     bodies.server_body(), x_client_token="t")
+        self.make_server(flavorRef="s6.xlarge.2")
+        self.scenario(preset="sold-out-job")
+        self.assertEqual(self.finish(self.make_server()[1])["error_code"], "Ecs.0018")
 
     def test_actions(self):
         sid = self.target()
