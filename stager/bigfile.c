@@ -9,9 +9,12 @@
 #include <unistd.h>
 
 #include "stager/job.h"
+#include "transport/blocks.h"
 
 #define SEGMENT_TRIES 4 /* before the file counts as failed */
 #define ROUNDS        3 /* of comparing it again when it changed meanwhile */
+#define BASIS_LEAST   (1u << 20)  /* a smaller one is not worth a round trip */
+#define SUMS_BYTES    (32u << 20) /* of the basis in one request; a multiple of all blocks */
 
 enum seg_state {
 	SEG_TODO,
@@ -27,6 +30,16 @@ struct seg {
 	bool sent; /* the target may have something there */
 };
 
+/* The sums of the basis, while they are coming and after. */
+struct basis {
+	struct tp_sums *sums; /* NULL: there is no basis (any more) */
+	uint64_t bytes;
+	uint32_t block;
+	uint8_t *parts;   /* enum seg_state of each request */
+	uint64_t n, left; /* requests, and those that were not answered */
+	uint64_t next;    /* none before it can be claimed */
+};
+
 struct stg_bigfile {
 	pthread_mutex_t lock; /* of all that changes */
 	unsigned refs;
@@ -34,6 +47,7 @@ struct stg_bigfile {
 	char temp[TP_TEMP_MAX + 1];
 	struct stg_job *job; /* holds the item */
 	struct stg_stat st;
+	struct basis basis;
 	struct seg *segs;
 	uint64_t n, left; /* segments, and those that are not done */
 	uint64_t most;    /* segments that there ever were: segs has so many */
@@ -53,6 +67,34 @@ bool stg_bigfile_fits(const struct stg_stat *st)
 {
 	return st->size >= STG_BIG_BYTES && st->size <= STG_BIG_BYTES_MAX &&
 	       st->bytes_on_disk >= STG_BIG_BYTES / 2;
+}
+
+/* 0 also when there is no basis, or when it is mostly holes, which would be read for nothing. */
+static int basis_init(struct basis *s, const struct stg_item *item, const struct stg_stat *st,
+		      struct err *e)
+{
+	int r;
+
+	if (item->op != STG_OP_UPDATE || item->whole || item->old_size < BASIS_LEAST ||
+	    st->bytes_on_disk < st->size / 2)
+		return 0;
+	s->bytes = item->old_size;
+	s->block = tp_sums_block(s->bytes);
+	if (!s->block)
+		return 0;
+	s->n = s->left = s->bytes / SUMS_BYTES + (s->bytes % SUMS_BYTES != 0);
+	r = tp_sums_new(s->bytes, s->block, &s->sums, e);
+	if (r < 0)
+		return r;
+	s->parts = calloc(s->n, 1);
+	return s->parts ? 0 : err_set(e, -ENOMEM, "send: out of memory");
+}
+
+static void basis_fini(struct basis *s)
+{
+	tp_sums_free(s->sums);
+	free(s->parts);
+	*s = (struct basis){ 0 };
 }
 
 int stg_bigfile_new(int fd, const struct stg_item *item, const struct stg_stat *st, uint64_t id,
@@ -79,6 +121,8 @@ int stg_bigfile_new(int fd, const struct stg_item *item, const struct stg_stat *
 	r = stg_job_new(STG_JOB_ITEMS, &b->job, e);
 	if (r == 0)
 		r = stg_job_add(b->job, item, e);
+	if (r == 0)
+		r = basis_init(&b->basis, item, st, e);
 	if (r < 0) {
 		stg_bigfile_unref(b);
 		return r;
@@ -109,6 +153,7 @@ void stg_bigfile_unref(struct stg_bigfile *b)
 		return;
 	close(b->fd);
 	stg_job_free(b->job);
+	basis_fini(&b->basis);
 	free(b->segs);
 	pthread_mutex_destroy(&b->lock);
 	free(b);
@@ -207,34 +252,62 @@ static bool claimable(const struct seg *s)
 	return s->state == SEG_TODO || s->state == SEG_CHECK;
 }
 
+/* A part of the basis whose sums nobody has asked for.  Lock held.  False: none. */
+static bool claim_sums(struct stg_bigfile *b, struct stg_big_claim *ret)
+{
+	struct basis *s = &b->basis;
+
+	while (s->next < s->n && s->parts[s->next] != SEG_TODO)
+		s->next++;
+	if (s->next == s->n)
+		return false;
+	ret->work = STG_BIG_SUMS;
+	ret->index = s->next++;
+	ret->off = ret->index * SUMS_BYTES;
+	ret->bytes = MIN(s->bytes - ret->off, (uint64_t)SUMS_BYTES);
+	ret->size = s->bytes;
+	ret->block = s->block;
+	s->parts[ret->index] = SEG_BUSY;
+	return true;
+}
+
+/* Lock held.  False: there is none now. */
+static bool claim_segment(struct stg_bigfile *b, struct stg_big_claim *ret)
+{
+	struct seg *s;
+
+	for (; b->next < b->n; b->next++) {
+		if (b->segs[b->next].state == SEG_TODO)
+			skip_holes(b, b->next);
+		if (claimable(&b->segs[b->next]))
+			break;
+	}
+	if (b->next == b->n)
+		return false;
+	s = &b->segs[b->next];
+	ret->work = s->state == SEG_TODO ? STG_BIG_SEND : STG_BIG_CHECK;
+	ret->index = b->next++;
+	ret->off = ret->index * TP_LEAF_BYTES;
+	ret->bytes = tp_leaf_bytes(b->st.size, ret->index);
+	ret->hash = s->hash;
+	ret->whole = s->tries > 0;
+	s->state = SEG_BUSY;
+	s->sent = b->touched = true;
+	b->waiting--;
+	return true;
+}
+
 bool stg_bigfile_claim(struct stg_bigfile *b, struct stg_big_claim *ret)
 {
 	bool more = false;
 
-	*ret = (struct stg_big_claim){ .work = STG_BIG_NONE };
 	pthread_mutex_lock(&b->lock);
-	while (!b->dead && b->next < b->n) {
-		struct seg *s = &b->segs[b->next];
-
-		if (s->state == SEG_TODO)
-			skip_holes(b, b->next);
-		if (claimable(s))
-			break;
-		b->next++;
-	}
-	ret->size = b->st.size;
-	ret->create = !b->made;
-	if (!b->dead && b->next < b->n) {
-		struct seg *s = &b->segs[b->next];
-
-		ret->work = s->state == SEG_TODO ? STG_BIG_SEND : STG_BIG_CHECK;
-		ret->index = b->next++;
-		ret->off = ret->index * TP_LEAF_BYTES;
-		ret->bytes = tp_leaf_bytes(b->st.size, ret->index);
-		ret->hash = s->hash;
-		s->state = SEG_BUSY;
-		s->sent = b->touched = true;
-		b->waiting--;
+	*ret = (struct stg_big_claim){ .work = STG_BIG_NONE, .size = b->st.size,
+				       .create = !b->made };
+	if (!b->dead && b->basis.left) {
+		if (claim_sums(b, ret))
+			more = b->basis.next < b->basis.n;
+	} else if (!b->dead && claim_segment(b, ret)) {
 		more = b->waiting > 0;
 	} else if (!b->dead && !b->left && !b->finishing) {
 		ret->work = STG_BIG_FINISH;
@@ -243,6 +316,49 @@ bool stg_bigfile_claim(struct stg_bigfile *b, struct stg_big_claim *ret)
 	b->active += ret->work != STG_BIG_NONE;
 	pthread_mutex_unlock(&b->lock);
 	return more;
+}
+
+int stg_bigfile_summed(struct stg_bigfile *b, const struct stg_big_claim *c, struct bytes sums,
+		       struct err *e)
+{
+	struct basis *s = &b->basis;
+	bool last;
+	int r = 0;
+
+	pthread_mutex_lock(&b->lock);
+	if (s->sums && sums.n != (c->bytes + c->block - 1) / c->block * TP_SUM_BYTES) {
+		if (sums.p)
+			r = err_set(e, -ERR_PROTOCOL, "sums that were not asked for");
+		tp_sums_free(TAKE_PTR(s->sums));
+	}
+	if (r == 0 && s->sums)
+		r = tp_sums_put(s->sums, c->off / c->block, sums, e);
+	/* Without all of them the others are of no use. */
+	if (!s->sums)
+		for (uint64_t i = 0; i < s->n; i++)
+			if (s->parts[i] == SEG_TODO) {
+				s->parts[i] = SEG_DONE;
+				s->left--;
+			}
+	s->parts[c->index] = SEG_DONE;
+	last = s->left == 1;
+	if (last && s->sums && tp_sums_ready(s->sums, e) < 0) {
+		r = -ENOMEM;
+		tp_sums_free(TAKE_PTR(s->sums));
+	}
+	s->left--;
+	pthread_mutex_unlock(&b->lock);
+	return r < 0 ? r : last;
+}
+
+const struct tp_sums *stg_bigfile_sums(struct stg_bigfile *b)
+{
+	const struct tp_sums *sums;
+
+	pthread_mutex_lock(&b->lock);
+	sums = b->basis.sums;
+	pthread_mutex_unlock(&b->lock);
+	return sums;
 }
 
 bool stg_bigfile_done(struct stg_bigfile *b, const struct stg_big_claim *c,
@@ -264,6 +380,11 @@ static void put_back(struct stg_bigfile *b, const struct stg_big_claim *c)
 {
 	if (c->work == STG_BIG_FINISH) {
 		b->finishing = false;
+		return;
+	}
+	if (c->work == STG_BIG_SUMS) {
+		b->basis.parts[c->index] = SEG_TODO;
+		b->basis.next = MIN(b->basis.next, c->index);
 		return;
 	}
 	b->segs[c->index].state = SEG_TODO;

@@ -20,6 +20,7 @@
 
 struct stg_item;
 struct stg_job;
+struct tp_sums;
 
 /* Smaller files are sent by one session, larger ones would need too much memory here. */
 #define STG_BIG_BYTES     (64ull << 20)
@@ -28,6 +29,7 @@ struct stg_job;
 /* What a session may do next for the file. */
 enum stg_big_work {
 	STG_BIG_NONE,   /* nothing, at the moment */
+	STG_BIG_SUMS,   /* ask the target for sums of a part of what it has, its basis */
 	STG_BIG_SEND,   /* send the segment */
 	STG_BIG_CHECK,  /* the source has changed: send it if its hash is not `hash` any more */
 	STG_BIG_FINISH, /* all segments are there: give the file its metadata and its name */
@@ -36,8 +38,10 @@ enum stg_big_work {
 struct stg_big_claim {
 	enum stg_big_work work;
 	bool create;          /* the temporary file may not be there yet */
+	bool whole;           /* without the help of the basis: that did not do */
 	uint64_t index, off, bytes;
-	uint64_t size;        /* of the file, as it is known now */
+	uint64_t size;        /* of the file, as it is known now; SUMS: of the basis */
+	uint32_t block;       /* SUMS */
 	struct tp_hash_value hash;
 };
 
@@ -45,7 +49,8 @@ struct stg_bigfile;
 
 /*
  * fd is its source, taken over in any case; item (copied) is what it is about, st what fd
- * was like when it was opened.  id and serial make up its temporary name.  -ENOMEM.
+ * was like when it was opened.  id and serial make up its temporary name.  When item is an
+ * update that may use what the target has, its sums are the first work.  -ENOMEM.
  */
 int stg_bigfile_new(int fd, const struct stg_item *item, const struct stg_stat *st, uint64_t id,
 		    unsigned serial, struct stg_bigfile **ret, struct err *e) _must_check_;
@@ -85,6 +90,17 @@ bool stg_bigfile_done(struct stg_bigfile *b, const struct stg_big_claim *c,
 		      const struct tp_hash_value *hash);
 void stg_bigfile_back(struct stg_bigfile *b, const struct stg_big_claim *c);
 bool stg_bigfile_again(struct stg_bigfile *b, const struct stg_big_claim *c);
+
+/*
+ * Of SUMS: these are the sums, or (NULL, 0) there are none, and the file is sent without a
+ * basis.  True: the last work is done that others had to wait for, so there is more to claim.
+ * -ERR_PROTOCOL: they are not what was asked for.
+ */
+int stg_bigfile_summed(struct stg_bigfile *b, const struct stg_big_claim *c, struct bytes sums,
+		       struct err *e) _must_check_;
+
+/* What segments are matched against; NULL: they go whole.  Valid while segments are claimed. */
+const struct tp_sums *stg_bigfile_sums(struct stg_bigfile *b);
 
 /*
  * Instead of finishing it: the source is like st now, so all that was sent is compared with it

@@ -87,6 +87,7 @@ void stg_item_set_old(struct stg_item *item, const struct stg_row *row)
 	item->recheck = stg_stat_same(&row->st, &item->st);
 	item->defect = (row->state & STG_ROW_DEFECT) != 0;
 	item->old_hash = row->hash;
+	item->old_size = stg_is_reg(&row->st) ? row->st.size : 0;
 	item->old_nlink = row->st.nlink;
 	item->old_dev = row->st.dev;
 	item->old_ino = row->st.ino;

@@ -45,6 +45,7 @@ struct stg_item {
 	bool recheck;       /* nothing differs from the row, but its content may */
 	bool defect;        /* a verification found it wrong on the target */
 	uint32_t old_nlink;
+	uint64_t old_size;  /* UPDATE: of the regular file that the target has, as far as is known */
 	uint64_t old_dev, old_ino;
 	struct tp_hash_value old_hash;
 	uint64_t dir;       /* id of its directory */

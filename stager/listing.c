@@ -110,6 +110,7 @@ static int compare_both(struct peer *p, struct stg_job *job, struct stg_item *it
 	if (op != STG_OP_KEEP && item->op == STG_OP_KEEP)
 		stg_run_add_total(p->run, &item->st);
 	item->op = op;
+	item->old_size = S_ISREG(t->mode) ? t->size : 0;
 	/* A directory in the way of something else goes with the removals. */
 	if (S_ISDIR(t->mode) && !stg_is_dir(&item->st)) {
 		r = plan_extra(p, job, t, e);

@@ -297,7 +297,7 @@ int peer_give_back(struct peer *p, struct err *e)
 	int r = 0;
 
 	peer_file_close(p);
-	p->seg.job = NULL;
+	peer_segment_close(p);
 	for (size_t i = 0; i < PEER_SLOTS; i++)
 		if (p->slots[i].kind != SLOT_FREE)
 			peer_slot_free(p, &p->slots[i]);

@@ -60,6 +60,7 @@ enum slot_kind {
 	SLOT_SIG_READY, /* it is here */
 	SLOT_COMPARE,   /* a listing is coming, for a job */
 	SLOT_REMOVE,    /* a listing of a tree to remove */
+	SLOT_SUMS,      /* sums of a part of a big file are coming */
 };
 
 struct slot {
@@ -98,6 +99,8 @@ struct peer_segment {
 	bool check;          /* read it only, to see whether the source has changed */
 	uint16_t slot;
 	uint64_t off, end, run_end;
+	struct tp_match *match; /* of the run; NULL: it goes as it is */
+	uint64_t feed, feed_end; /* what the match is still to see */
 };
 
 struct peer {
@@ -191,6 +194,10 @@ int peer_begin_big(struct peer *p, struct stg_job *job, struct stg_item *item, i
 int peer_take_big(struct peer *p, struct stg_job *job, struct err *e) _must_check_;
 /* The next piece of the segment that is being read. */
 int peer_step_segment(struct peer *p, struct err *e) _must_check_;
+/* Forget the segment that is being read. */
+void peer_segment_close(struct peer *p);
+/* TP_SUMS */
+int peer_on_sums(struct peer *p, const struct tp_frame *f, struct err *e) _must_check_;
 /* What became of a completion of a BIG job; it is dealt with. */
 int peer_big_acked(struct peer *p, struct flight *f, struct err *e) _must_check_;
 int peer_big_refused(struct peer *p, struct flight *f, const struct tp_refusal *m,

@@ -420,6 +420,11 @@ static int add_item(struct walker *w, struct plan *p, const struct stg_item *ite
 	return 0;
 }
 
+static bool same_mtime(const struct stg_stat *a, const struct stg_stat *b)
+{
+	return a->mtime_s == b->mtime_s && a->mtime_ns == b->mtime_ns;
+}
+
 /* What has to happen to an entry of the source, given the row that the catalog has of it. */
 static enum stg_op choose_op(const struct stg_run *run, const struct stg_stat *st,
 			     const struct stg_row *row)
@@ -434,8 +439,10 @@ static enum stg_op choose_op(const struct stg_run *run, const struct stg_stat *s
 		return STG_OP_SEND;
 	if (row->state & STG_ROW_DEFECT)
 		return STG_OP_UPDATE;
+	/* To read a big file only to learn that it was written to takes too long. */
 	if (row->st.size == st->size && (row->state & STG_ROW_HASHED) &&
-	    !stg_stat_holes_differ(&row->st, st))
+	    !stg_stat_holes_differ(&row->st, st) &&
+	    (!stg_bigfile_fits(st) || same_mtime(&row->st, st)))
 		return STG_OP_TOUCH;
 	return STG_OP_UPDATE;
 }

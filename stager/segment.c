@@ -8,6 +8,7 @@
 #include "stager/bigfile.h"
 #include "stager/peer.h"
 #include "stager/progress.h"
+#include "transport/blocks.h"
 
 /*
  * A session's part in the sending of big files.  It takes a BIG job from the queue, claims a
@@ -92,6 +93,12 @@ int peer_begin_big(struct peer *p, struct stg_job *job, struct stg_item *item, i
 
 /* --- segments --- */
 
+/* What the segment is matched against. */
+static const struct tp_sums *sums_of(const struct stg_job *job)
+{
+	return job->claim.whole ? NULL : stg_bigfile_sums(job->big);
+}
+
 static int begin_sending(struct peer *p, struct stg_job *job, struct err *e)
 {
 	const struct stg_big_claim *c = &job->claim;
@@ -100,7 +107,9 @@ static int begin_sending(struct peer *p, struct stg_job *job, struct err *e)
 		.off = c->off,
 		.bytes = c->bytes,
 		.name = bytes_str(stg_bigfile_temp(job->big)),
+		.basis = job->items[0].name,
 	};
+	uint8_t flags = (c->create ? TP_F_CREATE : 0) | (sums_of(job) ? TP_F_COPIES : 0);
 	int at, r = peer_enter(p, job->items[0].path, true, e);
 
 	if (r < 0)
@@ -108,7 +117,7 @@ static int begin_sending(struct peer *p, struct stg_job *job, struct err *e)
 	at = peer_slot_new(p, SLOT_FILE, e);
 	if (at < 0)
 		return at;
-	if (tp_put_segment(&p->out, c->create ? TP_F_CREATE : 0, (uint16_t)at, &m) < 0)
+	if (tp_put_segment(&p->out, flags, (uint16_t)at, &m) < 0)
 		return no_memory(e);
 	p->seg = (struct peer_segment){
 		.job = job,
@@ -131,11 +140,12 @@ static void begin_checking(struct peer *p, struct stg_job *job)
 	tp_hash_reset(p->hash);
 }
 
-static void drop_segment(struct peer *p)
+void peer_segment_close(struct peer *p)
 {
-	if (!p->seg.check)
+	if (p->seg.job && !p->seg.check)
 		peer_slot_free(p, &p->slots[p->seg.slot]);
-	p->seg.job = NULL;
+	tp_match_free(p->seg.match);
+	p->seg = (struct peer_segment){ 0 };
 }
 
 /* A segment is done; after the last one somebody has to finish the file. */
@@ -156,7 +166,7 @@ static int end_segment(struct peer *p, struct err *e)
 	uint16_t slot = p->seg.slot;
 
 	tp_hash_final(p->hash, job->claim.bytes, &f.row.hash);
-	drop_segment(p);
+	peer_segment_close(p);
 	if (check && tp_hash_eq(&f.row.hash, &job->claim.hash))
 		return segment_done(p, job, &f.row.hash, e);
 	if (check)
@@ -191,39 +201,175 @@ static ssize_t put_data(struct peer *p, int fd, size_t want, struct err *e)
 	return n;
 }
 
+/* --- matching --- */
+
+static int on_copy(void *ctx, uint64_t off, uint64_t basis_off, uint64_t n, struct err *e)
+{
+	struct peer *p = ctx;
+
+	if (tp_put_copy(&p->out, p->seg.slot, &(struct tp_copy){ off, basis_off, n }) < 0)
+		return no_memory(e);
+	atomic_fetch_add_explicit(&p->run->count.matched, n, memory_order_relaxed);
+	return 0;
+}
+
+static int on_literal(void *ctx, uint64_t off, struct bytes data, struct err *e)
+{
+	struct peer *p = ctx;
+
+	if (tp_put_data(&p->out, p->seg.slot, off, data) < 0)
+		return no_memory(e);
+	atomic_fetch_add_explicit(&p->run->count.literal, data.n, memory_order_relaxed);
+	return 0;
+}
+
+/* The part of what was read from off on that is in the segment, into its hash. */
+static void hash_within(struct peer *p, uint64_t off, size_t n)
+{
+	uint64_t from = MAX(off, p->seg.off), to = MIN(off + n, p->seg.run_end);
+
+	if (from < to)
+		tp_hash_update(p->hash, from - p->seg.job->claim.off, p->scratch + (from - off),
+			       (size_t)(to - from));
+}
+
+/*
+ * A run of data is matched on its own, and read from a block before it to a block after.
+ * The count of bytes read, 0 at the end of the run, or negative.
+ */
+static ssize_t step_match(struct peer *p, int fd, struct err *e)
+{
+	static const struct tp_match_ops ops = { .copy = on_copy, .literal = on_literal };
+	struct peer_segment *s = &p->seg;
+	size_t want = (size_t)MIN(s->feed_end - s->feed, (uint64_t)PEER_SCRATCH);
+	ssize_t n = io_pread_full(fd, p->scratch, want, s->feed);
+	bool eof;
+	int r;
+
+	if (n < 0)
+		return n;
+	hash_within(p, s->feed, (size_t)n);
+	s->feed += (uint64_t)n;
+	eof = s->feed == s->feed_end || (size_t)n < want;
+	r = tp_match_step(s->match, bytes_of(p->scratch, (size_t)n), eof, &ops, p, e);
+	if (r < 0)
+		return no_memory(e);
+	if (!eof)
+		return n;
+	tp_match_free(TAKE_PTR(s->match));
+	/* What was cut off by now stays a hole. */
+	s->off = s->feed < s->run_end ? s->end : s->run_end;
+	return n;
+}
+
+static int begin_match(struct peer *p, struct err *e)
+{
+	struct peer_segment *s = &p->seg;
+	const struct tp_sums *sums = s->check ? NULL : sums_of(s->job);
+	int r;
+
+	if (!sums || s->off >= s->run_end)
+		return 0;
+	r = tp_match_new(sums, s->off, s->run_end, s->job->claim.size, &s->match, e);
+	if (r == 0)
+		tp_match_range(s->match, &s->feed, &s->feed_end);
+	return r;
+}
+
+/* A step of reading it as it is.  The count, 0 at its end, or negative. */
+static ssize_t step_plain(struct peer *p, int fd, struct err *e)
+{
+	struct peer_segment *s = &p->seg;
+	size_t want = (size_t)MIN(s->run_end - s->off, (uint64_t)PEER_SCRATCH);
+	ssize_t n;
+
+	if (!want)
+		return 0;
+	if (!s->check) {
+		n = put_data(p, fd, want, e);
+	} else {
+		n = io_pread_full(fd, p->scratch, want, s->off);
+		if (n > 0)
+			tp_hash_update(p->hash, s->off - s->job->claim.off, p->scratch, (size_t)n);
+	}
+	if (n > 0)
+		s->off += (uint64_t)n;
+	return n;
+}
+
+static int fail_segment(struct peer *p, const char *operation, int code, struct err *e)
+{
+	struct stg_job *job = p->seg.job;
+	int r = 0;
+
+	if (!p->seg.check)
+		r = tp_frame_put(&p->out, TP_DROP, 0, p->seg.slot, bytes_of(NULL, 0));
+	peer_segment_close(p);
+	return r < 0 ? no_memory(e) : give_up(p, job, operation, code, e);
+}
+
 int peer_step_segment(struct peer *p, struct err *e)
 {
 	struct peer_segment *s = &p->seg;
-	struct stg_job *job = s->job;
-	int fd = stg_bigfile_fd(job->big);
-	const char *operation = "seek";
-	ssize_t n = 0;
-	size_t want;
+	int fd = stg_bigfile_fd(s->job->big), r = 0;
+	ssize_t n;
 
-	if (s->off >= s->run_end)
-		n = stg_bigfile_data(job->big, s->off, s->end, &s->off, &s->run_end);
-	want = (size_t)MIN(s->run_end - s->off, (uint64_t)PEER_SCRATCH);
-	if (n == 0 && want) {
-		operation = "read";
-		n = s->check ? io_pread_full(fd, p->scratch, want, s->off) :
-			       put_data(p, fd, want, e);
+	if (!s->match && s->off >= s->run_end) {
+		r = stg_bigfile_data(s->job->big, s->off, s->end, &s->off, &s->run_end);
+		if (r < 0)
+			return fail_segment(p, "seek", r, e);
+		r = begin_match(p, e);
+		if (r < 0)
+			return r;
 	}
+	n = s->match ? step_match(p, fd, e) : step_plain(p, fd, e);
 	if (n == -ENOMEM)
 		return no_memory(e);
-	if (n < 0) {
-		int r = s->check ? 0 : tp_frame_put(&p->out, TP_DROP, 0, s->slot,
-						    bytes_of(NULL, 0));
-
-		drop_segment(p);
-		return r < 0 ? no_memory(e) : give_up(p, job, operation, (int)n, e);
-	}
-	if (s->check)
-		tp_hash_update(p->hash, s->off - job->claim.off, p->scratch, (size_t)n);
-	else if (p->run->progress)
+	if (n < 0)
+		return fail_segment(p, "read", (int)n, e);
+	if (!s->check && p->run->progress)
 		stg_progress_add_bytes(p->run->progress, (uint64_t)n);
-	s->off += (uint64_t)n;
 	/* A file that was cut short meanwhile ends with a hole, until it is looked at again. */
-	return n == 0 || s->off >= s->end ? end_segment(p, e) : 0;
+	return (n == 0 && !s->match) || s->off >= s->end ? end_segment(p, e) : 0;
+}
+
+/* --- the basis --- */
+
+static int ask_sums(struct peer *p, struct stg_job *job, struct err *e)
+{
+	const struct stg_big_claim *c = &job->claim;
+	struct tp_range m = { .size = c->size, .off = c->off, .bytes = c->bytes,
+			      .name = job->items[0].name, .block = c->block };
+	int at, r = peer_enter(p, job->items[0].path, false, e);
+
+	if (r < 0)
+		return r;
+	at = peer_slot_new(p, SLOT_SUMS, e);
+	if (at < 0)
+		return at;
+	p->slots[at].job = job;
+	return tp_put_sumreq(&p->out, (uint16_t)at, &m) < 0 ? no_memory(e) : 0;
+}
+
+int peer_on_sums(struct peer *p, const struct tp_frame *f, struct err *e)
+{
+	struct slot *s = f->slot < PEER_SLOTS ? &p->slots[f->slot] : NULL;
+	struct stg_job *job;
+	struct bytes sums;
+	uint32_t error;
+	int r;
+
+	if (!s || s->kind != SLOT_SUMS)
+		return err_set(e, -ERR_PROTOCOL, "sums that were not asked for");
+	r = tp_get_sums(f, &error, &sums, e);
+	if (r < 0)
+		return r;
+	job = s->job;
+	peer_slot_free(p, s);
+	r = stg_bigfile_summed(job->big, &job->claim, error ? bytes_of(NULL, 0) : sums, e);
+	if (r > 0)
+		r = push_job(p, job->big, e);
+	return r < 0 ? r : end_job(p, job, e);
 }
 
 /* --- the end of the file --- */
@@ -304,6 +450,8 @@ int peer_take_big(struct peer *p, struct stg_job *job, struct err *e)
 	if (r < 0)
 		return r;
 	switch (job->claim.work) {
+	case STG_BIG_SUMS:
+		return ask_sums(p, job, e);
 	case STG_BIG_SEND:
 		return begin_sending(p, job, e);
 	case STG_BIG_CHECK:

@@ -762,7 +762,7 @@ static int send_regular(struct peer *p, struct stg_job *job, struct stg_item *it
 		return 0;
 	if (item->op == STG_OP_TOUCH || item->op == STG_OP_VERIFY)
 		return start_file(p, job, item, fd, &st, FILE_HASH, e);
-	if (item->op != STG_OP_UPDATE && stg_bigfile_fits(&st))
+	if (stg_bigfile_fits(&st))
 		return peer_begin_big(p, job, item, fd, &st, e);
 	if (wants_delta(p, item, &st)) {
 		close(fd);

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "common/macro.h"
+#include "transport/blocks.h"
 #include "transport/delta.h"
 
 /*
@@ -61,6 +62,7 @@ static const struct frame_rule frame_rules[] = {
 	[TP_COPY] = { "COPY", 0, true, 24, 24 },
 	[TP_FINISH] = { "FINISH", TP_F_CREATE, false, META_MIN + 3 + 3, TP_FRAME_MAX },
 	[TP_HASHREQ] = { "HASHREQ", 0, true, 16 + 3, 16 + 2 + TP_NAME_MAX },
+	[TP_SUMREQ] = { "SUMREQ", 0, true, 28 + 3, 28 + 2 + TP_NAME_MAX },
 	[TP_READY] = { "READY", 0, false, READY_BYTES, READY_BYTES },
 	[TP_ACK] = { "ACK", 0, false, 8, 8 },
 	[TP_REFUSE] = { "REFUSE", 0, false, 14, 14 + 2 * TP_TEXT_MAX },
@@ -70,6 +72,7 @@ static const struct frame_rule frame_rules[] = {
 	[TP_DURABLE] = { "DURABLE", 0, false, 8, 8 },
 	[TP_DIFFER] = { "DIFFER", 0, false, DIFFER_MIN,
 			DIFFER_MIN + META_MIN + 16 + 2 * TP_TEXT_MAX },
+	[TP_SUMS] = { "SUMS", TP_F_ERROR, true, 4, TP_DATA_MAX },
 	[TP_HASHED] = { "HASHED", TP_F_ERROR, true, 4, TP_HASH_BYTES },
 };
 
@@ -577,13 +580,13 @@ static int put_range(struct buf *out, const struct tp_range *m)
 	return buf_put_le64(out, m->off) | buf_put_le64(out, m->bytes) | put_name(out, m->name);
 }
 
-/* Of a leaf at most, and within what a file can have. */
-static void get_range(struct reader *r, struct tp_range *ret)
+/* Within what a file can have. */
+static void get_range(struct reader *r, uint64_t max_bytes, struct tp_range *ret)
 {
 	ret->off = reader_le64(r);
 	ret->bytes = reader_le64(r);
 	ret->name = get_name(r);
-	if (!ret->bytes || ret->bytes > TP_LEAF_BYTES || ret->off > INT64_MAX - ret->bytes)
+	if (!ret->bytes || ret->bytes > max_bytes || ret->off > INT64_MAX - ret->bytes)
 		r->bad = true;
 }
 
@@ -604,7 +607,7 @@ int tp_get_segment(const struct tp_frame *f, struct tp_range *ret, struct err *e
 	struct reader r = reader_of(f->payload);
 
 	*ret = (struct tp_range){ .size = reader_le64(&r) };
-	get_range(&r, ret);
+	get_range(&r, TP_LEAF_BYTES, ret);
 	if (f->flags & TP_F_COPIES)
 		ret->basis = get_name(&r);
 	if (!tp_temp_ok(ret->name) || ret->size > INT64_MAX || ret->off + ret->bytes > ret->size)
@@ -626,7 +629,61 @@ int tp_get_hashreq(const struct tp_frame *f, struct tp_range *ret, struct err *e
 	struct reader r = reader_of(f->payload);
 
 	*ret = (struct tp_range){ 0 };
-	get_range(&r, ret);
+	get_range(&r, TP_LEAF_BYTES, ret);
+	return finish(f, &r, e);
+}
+
+int tp_put_sumreq(struct buf *out, uint16_t slot, const struct tp_range *m)
+{
+	int r;
+	size_t at = tp_frame_begin(out, &r);
+
+	r |= put_range(out, m);
+	r |= buf_put_le64(out, m->size);
+	r |= buf_put_le32(out, m->block);
+	return frame_finish(out, at, r, TP_SUMREQ, 0, slot);
+}
+
+int tp_get_sumreq(const struct tp_frame *f, struct tp_range *ret, struct err *e)
+{
+	struct reader r = reader_of(f->payload);
+
+	*ret = (struct tp_range){ 0 };
+	get_range(&r, INT64_MAX, ret);
+	ret->size = reader_le64(&r);
+	ret->block = reader_le32(&r);
+	/* The answer is one frame. */
+	if (!ret->block || ret->size > INT64_MAX || ret->block != tp_sums_block(ret->size) ||
+	    ret->off % ret->block || ret->off + ret->bytes > ret->size ||
+	    (ret->bytes % ret->block && ret->off + ret->bytes != ret->size) ||
+	    ret->bytes / ret->block >= TP_DATA_MAX / TP_SUM_BYTES)
+		r.bad = true;
+	return finish(f, &r, e);
+}
+
+int tp_put_sums(struct buf *out, uint16_t slot, uint32_t error, struct bytes sums)
+{
+	int r;
+	size_t at = tp_frame_begin(out, &r);
+
+	r |= error ? buf_put_le32(out, error) : buf_put_bytes(out, sums);
+	return frame_finish(out, at, r, TP_SUMS, error ? TP_F_ERROR : 0, slot);
+}
+
+int tp_get_sums(const struct tp_frame *f, uint32_t *ret_error, struct bytes *ret,
+		struct err *e)
+{
+	struct reader r = reader_of(f->payload);
+
+	*ret_error = 0;
+	*ret = bytes_of(NULL, 0);
+	if (f->flags & TP_F_ERROR) {
+		*ret_error = reader_le32(&r);
+		r.bad |= !*ret_error;
+	} else {
+		*ret = reader_bytes(&r, r.n);
+		r.bad |= ret->n % TP_SUM_BYTES != 0;
+	}
 	return finish(f, &r, e);
 }
 

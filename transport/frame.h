@@ -104,18 +104,27 @@ int tp_put_close(struct buf *out, uint16_t slot, uint64_t size, const struct tp_
 int tp_get_close(const struct tp_frame *f, uint64_t *ret_size, struct tp_hash_value *ret,
 		 struct err *e) _must_check_;
 
-/* SEGMENT; HASHREQ without size and basis */
+/* SEGMENT, HASHREQ, SUMREQ: a part of a file */
 struct tp_range {
-	uint64_t size;
+	uint64_t size;      /* of the file; not in HASHREQ */
 	uint64_t off, bytes;
 	struct bytes name;  /* SEGMENT: the temporary one */
-	struct bytes basis; /* with TP_F_COPIES */
+	struct bytes basis; /* SEGMENT with TP_F_COPIES */
+	uint32_t block;     /* SUMREQ: bytes of a block */
 };
 int tp_put_segment(struct buf *out, uint8_t flags, uint16_t slot, const struct tp_range *m)
 	_must_check_;
 int tp_get_segment(const struct tp_frame *f, struct tp_range *ret, struct err *e) _must_check_;
 int tp_put_hashreq(struct buf *out, uint16_t slot, const struct tp_range *m) _must_check_;
 int tp_get_hashreq(const struct tp_frame *f, struct tp_range *ret, struct err *e) _must_check_;
+
+int tp_put_sumreq(struct buf *out, uint16_t slot, const struct tp_range *m) _must_check_;
+int tp_get_sumreq(const struct tp_frame *f, struct tp_range *ret, struct err *e) _must_check_;
+
+/* SUMS: the sums, or an error (errno; 0: none) */
+int tp_put_sums(struct buf *out, uint16_t slot, uint32_t error, struct bytes sums) _must_check_;
+int tp_get_sums(const struct tp_frame *f, uint32_t *ret_error, struct bytes *ret,
+		struct err *e) _must_check_;
 
 struct tp_copy {
 	uint64_t off, from, bytes;

@@ -148,6 +148,9 @@ enum tp_type {
 			name.  Flag CREATE: there were no segments, it is all one hole.  Refused
 			with TP_E_STALE like SEGMENT, with TP_E_BLOCKED it is kept */
 	TP_HASHREQ,  /* slot; le64 offset, le64 bytes (a leaf at most), name: ask for HASHED */
+	TP_SUMREQ,   /* slot; le64 offset, le64 bytes, name, le64 size, le32 block bytes: ask for
+			SUMS of a part of the file, which must have that size.  The part begins
+			with a block, and ends with one or with the file */
 
 	/* R->D */
 	TP_READY = 64, /* below */
@@ -165,6 +168,8 @@ enum tp_type {
 			  1: meta of what is there, without XATTR, its link target cut to
 			  TP_TEXT_MAX bytes; text: the names of attributes that differ, with
 			  blanks between them, and cut to what a text may be */
+	TP_SUMS,       /* slot; the sums of all blocks asked for (transport/blocks.h).  Flag ERROR:
+			  le32 error instead; there is no basis, send the file whole */
 	TP_HASHED,     /* slot; hash[16] of what a file has there, as of a leaf.  Flag ERROR:
 			  le32 error instead */
 };

@@ -1149,11 +1149,59 @@ static void a_big_file_goes_in_segments(void **state)
 	assert_int_equal(stat(at_root(full, f->target, "d/big"), &st), 0);
 	assert_true(st.st_blocks * 512 < BIG_BYTES + (10 << 20));
 
-	/* Its hash is known, without it having been read as a whole: only times go. */
-	set_mtime(f->source, "d/big", 1234567891, 0);
+	/* Its hash is known, without it having been read as a whole: only metadata goes. */
+	OK(chmod(at_root(full, f->source, "d/big"), 0640));
 	run_well(f, STG_PHASE_INCREMENTAL);
 	same_trees(f);
 	assert_int_equal(stat_of(f, "bytes_literal"), 0);
+	assert_int_equal(stat_of(f, "bytes_matched"), 0);
+}
+
+/* In place, moved, and cut off: what the target has is copied there. */
+static void what_a_big_file_had_before_is_copied(void **state)
+{
+	struct fixture *f = *state;
+	char full[PATH_BYTES], from[PATH_BYTES];
+	struct stat st;
+
+	make_big(f);
+	run_well(f, STG_PHASE_FULL);
+	at_root(full, f->source, "d/big");
+	{
+		_cleanup_close_ int fd = open(full, O_WRONLY | O_CLOEXEC);
+
+		for (int i = 0; i < 20; i++)
+			assert_int_equal(pwrite(fd, "changed", 7, (off_t)i * 3500000), 7);
+	}
+	run_well(f, STG_PHASE_INCREMENTAL);
+	same_trees(f);
+	assert_true(stat_of(f, "bytes_literal") <= 22 * 16384);
+	assert_true(stat_of(f, "bytes_matched") > 66 << 20);
+	assert_int_equal(stat(at_root(full, f->target, "d/big"), &st), 0);
+	assert_true(st.st_blocks * 512 < BIG_BYTES + (10 << 20));
+
+	/* Bytes in front of all that was there. */
+	{
+		_cleanup_free_ char *p = malloc(BIG_BYTES + 5);
+		_cleanup_close_ int fd = -1;
+
+		memcpy(p, "front", 5);
+		fd = open(at_root(from, f->source, "d/big"), O_RDWR | O_CLOEXEC);
+		assert_int_equal(io_pread_full(fd, p + 5, BIG_BYTES, 0), BIG_BYTES);
+		assert_int_equal(ftruncate(fd, 0), 0);
+		assert_int_equal(pwrite(fd, p, BIG_BYTES + 5, 0), BIG_BYTES + 5);
+	}
+	run_well(f, STG_PHASE_INCREMENTAL);
+	same_trees(f);
+	assert_true(stat_of(f, "bytes_literal") < 8 * 65536);
+
+	/* The target has something else than is believed: then it goes whole. */
+	assert_int_equal(truncate(at_root(full, f->target, "d/big"), 1000), 0);
+	assert_int_equal(truncate(at_root(from, f->source, "d/big"), BIG_BYTES), 0);
+	run_well(f, STG_PHASE_INCREMENTAL);
+	same_trees(f);
+	assert_int_equal(stat_of(f, "bytes_literal"), BIG_BYTES);
+	assert_false(has_leftovers(f, "d"));
 }
 
 static void a_broken_connection_costs_some_segments(void **state)
@@ -1288,6 +1336,7 @@ int main(void)
 		PHASE_TEST(excluded_paths_are_never_deleted),
 		PHASE_TEST(a_broken_connection_is_made_again),
 		PHASE_TEST(a_big_file_goes_in_segments),
+		PHASE_TEST(what_a_big_file_had_before_is_copied),
 		PHASE_TEST(a_broken_connection_costs_some_segments),
 		PHASE_TEST(a_big_file_takes_the_place_of_a_directory),
 		PHASE_TEST(manual_mode_stops_and_goes_on_at_the_next_call),

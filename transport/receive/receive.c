@@ -538,20 +538,34 @@ static int on_sigreq(struct conv *c, const struct tp_frame *f, struct err *e)
 	return start(c, job, e);
 }
 
-static int on_hashreq(struct conv *c, const struct tp_frame *f, struct err *e)
+static int start_range(struct conv *c, const struct tp_frame *f, const struct tp_range *m,
+		       struct err *e)
 {
 	const struct rcv_dir *cur = c->env.cur;
 	struct rcv_job *job;
+
+	if (!cur)
+		return rcv_range_refuse(f->slot, m->block != 0, ENOENT, &c->out) < 0 ?
+			       no_memory(c, e) : 0;
+	if (rcv_range_new(f->slot, bytes_of(cur->path, cur->path_bytes), m, &job, e) < 0)
+		return no_memory(c, e);
+	return start(c, job, e);
+}
+
+static int on_hashreq(struct conv *c, const struct tp_frame *f, struct err *e)
+{
 	struct tp_range m;
 	int r = decoded(c, tp_get_hashreq(f, &m, e));
 
-	if (r < 0)
-		return r;
-	if (!cur)
-		return rcv_range_refuse(f->slot, ENOENT, &c->out) < 0 ? no_memory(c, e) : 0;
-	if (rcv_range_new(f->slot, bytes_of(cur->path, cur->path_bytes), &m, &job, e) < 0)
-		return no_memory(c, e);
-	return start(c, job, e);
+	return r < 0 ? r : start_range(c, f, &m, e);
+}
+
+static int on_sumreq(struct conv *c, const struct tp_frame *f, struct err *e)
+{
+	struct tp_range m;
+	int r = decoded(c, tp_get_sumreq(f, &m, e));
+
+	return r < 0 ? r : start_range(c, f, &m, e);
 }
 
 static int on_sync(struct conv *c, const struct tp_frame *f, struct err *e)
@@ -620,6 +634,7 @@ static const struct {
 	[TP_COPY] = { on_copy, 0 },
 	[TP_FINISH] = { on_finish, TP_F_CREATE },
 	[TP_HASHREQ] = { on_hashreq, 0 },
+	[TP_SUMREQ] = { on_sumreq, 0 },
 };
 
 static int handle(struct conv *c, const struct tp_frame *f, struct err *e)
