@@ -30,6 +30,7 @@ struct stg_phase {
 	int64_t epoch_ns;              /* when the last epoch was asked for */
 	int64_t scan_ns;               /* what the last walk of the source took */
 	uint32_t asked;                /* that epoch; 0: none is on its way */
+	bool broken_before;            /* the phase before this one did not get to its end */
 	bool unsettled;                /* what an earlier phase left may not be durable */
 	const char *warning;           /* for the report; NULL: none */
 	char left_text[128];           /* the warning of --max-delete */

@@ -58,6 +58,7 @@ static int begin_row(struct stg_phase *ph, const char *name, struct err *e)
 
 	if (r < 0)
 		return r;
+	ph->broken_before = r > 0 && !last.finished_ns;
 	if (r > 0 && !last.finished_ns && ph->kind == STG_PHASE_FULL &&
 	    !strcmp(last.name, "full_sync")) {
 		run->phase = last;
@@ -91,13 +92,8 @@ static int check_boot(struct stg_phase *ph, struct err *e)
 	atomic_store(&run->epoch, MAX(epoch, 1u));
 	run->durable = (uint32_t)durable;
 	/* A broken-off phase may have rows in the current epoch, too. */
-	if (ph->kind != STG_PHASE_FULL && epoch == durable + 1) {
-		struct stg_phase_row last;
-
-		r = stg_catalog_last_phase(run->catalog, &last, e);
-		if (r < 0 || (r > 0 && last.id != run->phase.id && last.finished_ns))
-			return MIN(r, 0);
-	}
+	if (ph->kind != STG_PHASE_FULL && epoch == durable + 1 && !ph->broken_before)
+		return 0;
 	ph->unsettled = true;
 	r = stg_pass_wait_told(ph, e);
 	for (size_t i = 0; r == 0 && i < sizeof(run->target.boot_id); i++)

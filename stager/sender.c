@@ -632,6 +632,10 @@ static bool wait_for_work(struct peer *p, struct stg_senders *s)
 		if (jobs >= (size_t)p->index * JOBS_PER_SESSION ||
 		    (jobs && content >= p->index * CONTENT_PER_SESSION))
 			return true;
+		/* While the first one still connects, what the scan has found will do. */
+		if (!atomic_load(&p->run->admitted) &&
+		    atomic_load(&p->run->count.planned_bytes) >= p->index * CONTENT_PER_SESSION)
+			return true;
 		nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
 	}
 	return true;
