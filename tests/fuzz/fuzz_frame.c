@@ -72,6 +72,9 @@ static void read_frame(const struct tp_frame *f)
 		__builtin_trap();
 	if (tp_get_hashreq(f, &range, NULL) == 0 && range.bytes > TP_LEAF_BYTES)
 		__builtin_trap();
+	if (tp_get_sumreq(f, &range, NULL) == 0 && range.off + range.bytes > range.size)
+		__builtin_trap();
+	r |= tp_get_sums(f, &u, &b, NULL);
 	if (tp_get_copy(f, &copy, NULL) == 0 &&
 	    (copy.off + copy.bytes > INT64_MAX || copy.from + copy.bytes > INT64_MAX))
 		__builtin_trap();

@@ -13,6 +13,7 @@
 #include "common/macro.h"
 #include "stager/bigfile.h"
 #include "stager/job.h"
+#include "transport/blocks.h"
 
 #define LEAF ((uint64_t)TP_LEAF_BYTES)
 
@@ -236,6 +237,79 @@ static void jobs_outlive_the_caller(void **state)
 	stg_job_free(job);
 }
 
+static struct stg_bigfile *with_basis(struct fixture *f, uint64_t bytes)
+{
+	struct stg_item item = { .op = STG_OP_UPDATE, .old_size = bytes,
+				 .path = { (const uint8_t *)"", 0 },
+				 .name = { (const uint8_t *)"name", 4 } };
+	struct stg_stat st = { .mode = S_IFREG | 0600, .size = LEAF, .bytes_on_disk = LEAF };
+	struct stg_bigfile *b;
+	struct err e;
+
+	assert_int_equal(stg_bigfile_new(dup(f->fd), &item, &st, 1, 1, &b, &e), 0);
+	return b;
+}
+
+/* Sums of zeros; the last block may be a short one. */
+static int answer(struct stg_bigfile *b, const struct stg_big_claim *c, struct err *e)
+{
+	struct buf sums = BUF_INIT;
+	uint8_t *zeros = calloc(1, c->bytes);
+	int r;
+
+	assert_int_equal(tp_sums_make(bytes_of(zeros, c->bytes), c->block, &sums), 0);
+	r = stg_bigfile_summed(b, c, buf_view(&sums), e);
+	stg_bigfile_release(b);
+	buf_fini(&sums);
+	free(zeros);
+	return r;
+}
+
+static void segments_wait_for_the_sums_of_the_basis(void **state)
+{
+	struct fixture *f = *state;
+	struct stg_big_claim a, b, c;
+	struct err e;
+
+	for (int broken = 0; broken < 3; broken++) {
+		struct stg_bigfile *big = with_basis(f, (70u << 20) + 5);
+
+		assert_true(stg_bigfile_claim(big, &a));
+		assert_int_equal(a.work, STG_BIG_SUMS);
+		assert_true(a.size == (70u << 20) + 5 && a.block == tp_sums_block(a.size));
+		assert_true(stg_bigfile_claim(big, &b));
+		assert_false(stg_bigfile_claim(big, &c));
+		assert_true(c.off + c.bytes == a.size);
+		stg_bigfile_back(big, &b);
+		stg_bigfile_release(big);
+		stg_bigfile_claim(big, &b);
+		assert_int_equal(b.index, 1);
+		assert_int_equal(answer(big, &c, &e), 0);
+		if (broken == 1) {
+			/* Not there, or another size: it goes whole. */
+			assert_int_equal(stg_bigfile_summed(big, &a, bytes_of(NULL, 0), &e), 0);
+		} else if (broken == 2) {
+			assert_int_equal(stg_bigfile_summed(big, &a, bytes_str("x"), &e),
+					 -ERR_PROTOCOL);
+			stg_bigfile_unref(big);
+			break;
+		} else {
+			assert_int_equal(answer(big, &a, &e), 0);
+		}
+		stg_bigfile_claim(big, &c);
+		assert_int_equal(c.work, STG_BIG_NONE);
+		assert_int_equal(answer(big, &b, &e), 1);
+		assert_int_equal(stg_bigfile_sums(big) != NULL, !broken);
+		stg_bigfile_claim(big, &c);
+		assert_int_equal(c.work, STG_BIG_SEND);
+		assert_false(c.whole);
+		assert_true(stg_bigfile_again(big, &c));
+		stg_bigfile_claim(big, &c);
+		assert_true(c.whole);
+		stg_bigfile_unref(big);
+	}
+}
+
 static void runs_of_data_are_cut_to_what_is_asked_for(void **state)
 {
 	struct fixture *f = *state;
@@ -282,6 +356,7 @@ int main(void)
 		ROW(the_hash_is_that_of_the_tree),
 		ROW(the_last_one_at_a_dead_file_removes_it),
 		ROW(jobs_outlive_the_caller),
+		ROW(segments_wait_for_the_sums_of_the_basis),
 		ROW(runs_of_data_are_cut_to_what_is_asked_for),
 		cmocka_unit_test(only_big_files_with_data_fit),
 	};

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "common/macro.h"
+#include "transport/blocks.h"
 #include "transport/frame.h"
 
 #define B(literal) bytes_of(literal, sizeof(literal) - 1)
@@ -85,6 +86,8 @@ static int get_any(const struct tp_frame *f, bool from_r)
 		return tp_get_segment(f, &range, NULL);
 	case TP_HASHREQ:
 		return tp_get_hashreq(f, &range, NULL);
+	case TP_SUMREQ:
+		return tp_get_sumreq(f, &range, NULL);
 	case TP_COPY:
 		return tp_get_copy(f, &copy, NULL);
 	case TP_HASHED:
@@ -250,6 +253,60 @@ static void segments_stay_within_their_file(void **state)
 		}
 		buf_clear(&out);
 	}
+	buf_fini(&out);
+}
+
+static void requests_for_sums_are_of_whole_blocks(void **state)
+{
+	const uint64_t size = (5ull << 30) + 7;
+	const uint32_t block = tp_sums_block(size);
+	const struct {
+		struct tp_range m;
+		int want;
+	} rows[] = {
+		{ { .size = size, .off = 0, .bytes = 3 * block, .block = block }, 0 },
+		{ { .size = size, .off = 5ull << 30, .bytes = 7, .block = block }, 0 },
+		{ { .size = size, .off = 1, .bytes = block, .block = block }, -ERR_PROTOCOL },
+		{ { .size = size, .off = 0, .bytes = block + 1, .block = block }, -ERR_PROTOCOL },
+		{ { .size = size, .off = 0, .bytes = size, .block = block }, -ERR_PROTOCOL },
+		{ { .size = size, .off = 0, .bytes = 0, .block = block }, -ERR_PROTOCOL },
+		{ { .size = size, .off = 0, .bytes = block, .block = block / 2 }, -ERR_PROTOCOL },
+		{ { .size = size, .off = 0, .bytes = block, .block = 0 }, -ERR_PROTOCOL },
+		{ { .size = size, .off = 5ull << 30, .bytes = 8, .block = block }, -ERR_PROTOCOL },
+		{ { .size = UINT64_MAX, .off = 0, .bytes = 1, .block = 8u << 20 }, -ERR_PROTOCOL },
+	};
+	struct tp_range got;
+	struct buf out = BUF_INIT;
+	struct bytes sums;
+	struct tp_frame f;
+	uint32_t error;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct tp_range m = rows[i].m;
+
+		m.name = B("basis");
+		assert_int_equal(tp_put_sumreq(&out, 3, &m), 0);
+		f = only(&out);
+		assert_int_equal(tp_get_sumreq(&f, &got, NULL), rows[i].want);
+		if (!rows[i].want)
+			assert_true(got.off == m.off && got.bytes == m.bytes &&
+				    got.size == m.size && got.block == m.block);
+		buf_clear(&out);
+	}
+	assert_int_equal(tp_put_sums(&out, 3, 0, B("123456789012")), 0);
+	f = only(&out);
+	assert_int_equal(tp_get_sums(&f, &error, &sums, NULL), 0);
+	assert_true(!error && sums.n == TP_SUM_BYTES);
+	buf_clear(&out);
+	assert_int_equal(tp_put_sums(&out, 3, 0, B("1234567890123")), 0);
+	f = only(&out);
+	assert_int_equal(tp_get_sums(&f, &error, &sums, NULL), -ERR_PROTOCOL);
+	buf_clear(&out);
+	assert_int_equal(tp_put_sums(&out, 3, ENOENT, bytes_of(NULL, 0)), 0);
+	f = only(&out);
+	assert_int_equal(tp_get_sums(&f, &error, &sums, NULL), 0);
+	assert_true(error == ENOENT && !sums.n);
 	buf_fini(&out);
 }
 
@@ -650,6 +707,9 @@ static int put_nth(struct buf *out, unsigned n, bool *ret_from_r)
 		return tp_put_hashed(out, 1, 0, &(struct tp_hash_value){ 0 });
 	case 15:
 		return tp_put_hashreq(out, 1, &(struct tp_range){ .bytes = 1, .name = B("a") });
+	case 17:
+		return tp_put_sumreq(out, 1, &(struct tp_range){ .size = 1, .bytes = 1,
+			.block = tp_sums_block(1), .name = B("a") });
 	case 16:
 		return tp_put_segment(out, TP_F_COPIES, 1, &(struct tp_range){
 			.size = 1, .bytes = 1, .name = B(TEMP), .basis = B("b") });
@@ -817,6 +877,7 @@ int main(void)
 		cmocka_unit_test(listings_come_back),
 		cmocka_unit_test(lengths_must_be_exact),
 		cmocka_unit_test(segments_stay_within_their_file),
+		cmocka_unit_test(requests_for_sums_are_of_whole_blocks),
 		cmocka_unit_test(copies_and_hashes_come_back),
 		cmocka_unit_test(heads_are_checked),
 		cmocka_unit_test(frames_that_fail_leave_no_trace),

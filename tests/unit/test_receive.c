@@ -27,6 +27,7 @@
 
 #include "common/buf.h"
 #include "common/io.h"
+#include "transport/blocks.h"
 #include "transport/delta.h"
 #include "transport/frame.h"
 #include "transport/receive/receive.h"
@@ -287,6 +288,10 @@ static void take_frame(struct fixture *f, const struct tp_frame *frame)
 			a->error = le32_get(frame->payload.p);
 		else
 			assert_int_equal(buf_put_bytes(&f->sig, frame->payload), 0);
+		break;
+	case TP_SUMS:
+		assert_int_equal(tp_get_sums(frame, &a->error, &text, NULL), 0);
+		assert_int_equal(buf_put_bytes(&f->sig, text), 0);
 		break;
 	case TP_HASHED:
 		assert_int_equal(tp_get_hashed(frame, &a->error, &a->hash, NULL), 0);
@@ -1253,6 +1258,41 @@ static void a_range_is_hashed_as_a_leaf(void **state)
 	assert_int_equal(finish(f), RCV_EXIT_OK);
 }
 
+static void sums_are_of_the_file_that_was_expected(void **state)
+{
+	_cleanup_free_ uint8_t *p = malloc(70000);
+	struct tp_range m = { .size = 70000, .off = 32768, .bytes = 37232,
+			      .block = tp_sums_block(70000), .name = bytes_str("old") };
+	struct fixture *f = *state;
+	struct buf want = BUF_INIT;
+	int fd;
+
+	for (size_t i = 0; i < 70000; i++)
+		p[i] = (uint8_t)(i * i >> 7);
+	fd = open(at(f, "old"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	assert_int_equal(io_write_all(fd, p, 70000), 0);
+	close(fd);
+	assert_int_equal(tp_sums_make(bytes_of(p + 32768, 37232), m.block, &want), 0);
+	start(f);
+	put_dir(f, "");
+	assert_int_equal(tp_put_sumreq(&f->out, 1, &m), 0);
+	pump(f, TP_SUMS);
+	assert_true(bytes_eq(buf_view(&f->sig), buf_view(&want)));
+	buf_fini(&want);
+	m.size = 70001;
+	m.bytes = 32768;
+	assert_int_equal(tp_put_sumreq(&f->out, 1, &m), 0);
+	pump(f, TP_SUMS);
+	assert_int_equal(answer_of(f, TP_SUMS)->error, ESTALE);
+	m.size = 70000;
+	m.name = bytes_str("none");
+	assert_int_equal(tp_put_sumreq(&f->out, 1, &m), 0);
+	pump(f, TP_SUMS);
+	assert_int_equal(answer_of(f, TP_SUMS)->error, ENOENT);
+	say_bye(f);
+	assert_int_equal(finish(f), RCV_EXIT_OK);
+}
+
 #define BIG (1u << 20)
 
 static void send_delta(struct fixture *f, struct bytes content, uint64_t announced)
@@ -2064,6 +2104,7 @@ int main(void)
 		ROW(a_finished_name_waits_for_the_directory_in_its_way),
 		ROW(nonsense_in_segments_ends_with_status_12),
 		ROW(a_range_is_hashed_as_a_leaf),
+		ROW(sums_are_of_the_file_that_was_expected),
 		ROW(a_delta_rebuilds_the_file),
 		ROW(a_delta_makes_no_more_than_was_announced),
 		ROW(a_delta_on_another_basis_is_refused),
