@@ -219,8 +219,8 @@ def identity(cloud, given, number=0):
     return {"domain_id": DOMAIN, **given}
 
 
-MAKERS = {"credentials": identity, "tokens": identity, "sources": source, "tasks": task, "migprojects": migproject, "vpcs": vpc,
-          "subnets": subnet, "servers": server, "eips": eip}
+MAKERS = {"credentials": identity, "tokens": identity, "sources": source, "tasks": task,
+          "migprojects": migproject, "vpcs": vpc, "subnets": subnet, "servers": server, "eips": eip}
 ORDER = ("projects", "credentials", "tokens", "images", "flavors", "vpcs", "subnets", "groups",
          "rules", "eips", "sources", "migprojects", "tasks", "servers", "dcs_tasks", "topics",
          "subscriptions")

@@ -25,7 +25,8 @@ SETTINGS = {
     "min_agent_version": "0",
     "block_level": True,            # false: no kernel can do MIGRATE_BLOCK (SMS.6617)
     "task_plan": None,              # list of {state, subtask, progress}, one a poll
-    "task_failures": [],            # [{at: REGEX of sub-task, error_code, error_param, when, times}]
+    "task_failures": [],            # [{at: REGEX of sub-task, error_code, error_param, when,
+                                    # times}]
     "task_rename_at_poll": 0,       # at that poll the task goes on under another id
     "write_answer": "",             # what SMS says to a write that has nothing to tell; or {}, null
     "check_target_disks": False,    # too few or too small disks fail the task (SMS.1311, SMS.0519)
