@@ -229,7 +229,7 @@ static int source_id(struct stg_migration *m, struct buf *out, struct err *e)
 
 static int target_id(struct stg_migration *m, struct buf *out, struct err *e)
 {
-	const struct stg_target *t = &m->opt->target;
+	const struct cfg_target *t = &m->opt->target;
 
 	/* Not the port: a tunnel to the same host may have another one every day. */
 	if (buf_printf(out, "%s:%s", t->host, t->root) < 0 || !buf_cstr(out))

@@ -43,7 +43,7 @@ enum group {
 /* Rows point into this. */
 struct stg_option_parse {
 	struct stg_options o;
-	struct stg_target spec[CFG_LEVELS];
+	struct cfg_target spec[CFG_LEVELS];
 	struct stg_filter_args argv_filters;
 	struct stg_filter_args config_filters;
 	unsigned per_dir; /* how often -F was given so far */

@@ -92,8 +92,8 @@ static int apply(struct cfg_parse *c, const struct cfg_row *row, enum cfg_level 
 	case TYPE_RATE:
 		return stg_option_rate_value(text, field, e);
 	case TYPE_TARGET:
-		stg_target_fini(&p->spec[level]);
-		return stg_target_parse(text, &p->spec[level], e);
+		cfg_target_fini(&p->spec[level]);
+		return cfg_target_parse(text, &p->spec[level], e);
 	case TYPE_FILTER:
 		return stg_option_filters_add(
 			level == CFG_LEVEL_ARGV ? &p->argv_filters : &p->config_filters,
@@ -104,9 +104,9 @@ static int apply(struct cfg_parse *c, const struct cfg_row *row, enum cfg_level 
 	case TYPE_WINDOWS:
 		return 0;
 	case TYPE_HOST:
-		return stg_target_host(text, &p->env_host, e);
+		return cfg_target_host(text, &p->env_host, e);
 	case TYPE_USER:
-		return stg_target_user(text, &p->env_user, e);
+		return cfg_target_user(text, &p->env_user, e);
 	case TYPE_RESULT_DIR:
 		return apply_result_dir(c, text, field, e);
 	case TYPE_PATHS:
@@ -270,7 +270,7 @@ static int resolve_target(struct cfg_parse *c, struct err *e)
 {
 	struct stg_option_parse *p = own_of(c);
 	enum cfg_level at = p->spec[CFG_LEVEL_ARGV].host ? CFG_LEVEL_ARGV : CFG_LEVEL_CONFIG;
-	struct stg_target *spec = &p->spec[at], *t = &p->o.target;
+	struct cfg_target *spec = &p->spec[at], *t = &p->o.target;
 	int r = resolve_port(c, at, e);
 
 	if (r < 0)
@@ -472,7 +472,7 @@ int stg_options_parse(int argc, char **argv, char **envp,
 
 	cfg_parse_fini(&c);
 	for (size_t i = 0; i < CFG_LEVELS; i++)
-		stg_target_fini(&p.spec[i]);
+		cfg_target_fini(&p.spec[i]);
 	stg_option_filters_fini(&p.argv_filters);
 	stg_option_filters_fini(&p.config_filters);
 	free(p.env_host);
@@ -489,7 +489,7 @@ void stg_options_fini(struct stg_options *o)
 {
 	if (!o)
 		return;
-	stg_target_fini(&o->target);
+	cfg_target_fini(&o->target);
 	strlist_fini(&o->args);
 	strlist_fini(&o->paths);
 	strlist_fini(&o->exclude_patterns);

@@ -17,11 +17,11 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "common/strlist.h"
+#include "config/target.h"
 #include "config/option.h"
 #include "stager/bwwindow.h"
 #include "stager/progress.h"
 #include "stager/report.h"
-#include "stager/target.h"
 #include "stager/verify.h"
 
 #define STG_CONFIG_DEFAULT "/etc/stager/stager.json"
@@ -96,7 +96,7 @@ struct stg_options {
 	const char *source;       /* absolute */
 	struct strlist paths; /* relative to source, see stg_paths_normalise() */
 
-	struct stg_target target; /* host NULL: none; else root and port are set */
+	struct cfg_target target; /* host NULL: none; else root and port are set */
 	const char *identity;
 	const char *known_hosts;
 	enum stg_host_key host_key;

@@ -410,7 +410,7 @@ static void set_checks(struct stg_migration *m)
 
 static const char *begin_report(struct stg_phase *ph)
 {
-	const struct stg_target *t = &ph->m->opt->target;
+	const struct cfg_target *t = &ph->m->opt->target;
 	struct stg_phase_path path = {
 		.source = bytes_str(ph->m->source),
 		.target = bytes_str(t->root),

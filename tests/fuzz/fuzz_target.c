@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "stager/target.h"
+#include "config/target.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -21,7 +21,7 @@ static int has_component(const char *path, const char *name)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct stg_target t = { 0 };
+	struct cfg_target t = { 0 };
 	struct err e = { 0 };
 	char *spec = malloc(size + 1), *one = NULL;
 
@@ -29,21 +29,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	memcpy(spec, data, size);
 	spec[size] = '\0';
-	if (stg_target_parse(spec, &t, &e) == 0) {
-		if (!t.host || !*t.host || strlen(t.host) > STG_TARGET_HOST_MAX || !t.root ||
+	if (cfg_target_parse(spec, &t, &e) == 0) {
+		if (!t.host || !*t.host || strlen(t.host) > CFG_TARGET_HOST_MAX || !t.root ||
 		    *t.root != '/' || t.port > 65535 || has_component(t.root, "..") ||
 		    has_component(t.root, ".") || strstr(t.root, "//") ||
 		    (t.root[1] && t.root[strlen(t.root) - 1] == '/') ||
-		    (t.user && (!*t.user || strlen(t.user) > STG_TARGET_USER_MAX)))
+		    (t.user && (!*t.user || strlen(t.user) > CFG_TARGET_USER_MAX)))
 			__builtin_trap();
 	} else if (t.host || t.user || t.root || !e.code) {
 		__builtin_trap();
 	}
-	stg_target_fini(&t);
-	if (stg_target_host(spec, &one, &e) == 0)
+	cfg_target_fini(&t);
+	if (cfg_target_host(spec, &one, &e) == 0)
 		free(one);
 	one = NULL;
-	if (stg_target_user(spec, &one, &e) == 0)
+	if (cfg_target_user(spec, &one, &e) == 0)
 		free(one);
 	free(spec);
 	return 0;

@@ -392,7 +392,7 @@ static void the_target_is_put_together_from_its_parts(void **state)
 	struct fixture *f = *state;
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		const struct stg_target *t = &f->o.target;
+		const struct cfg_target *t = &f->o.target;
 
 		GOOD(f, rows[i].config, rows[i].env, rows[i].args);
 		if (!!t->user != !!rows[i].want.user || !!t->host != !!rows[i].want.host)

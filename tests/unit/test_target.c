@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "common/macro.h"
-#include "stager/target.h"
+#include "config/target.h"
 
 static void same(const char *got, const char *want)
 {
@@ -45,10 +45,10 @@ static void good_specs_are_taken_apart(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		_cleanup_(stg_target_fini) struct stg_target t = { 0 };
+		_cleanup_(cfg_target_fini) struct cfg_target t = { 0 };
 		struct err e = { 0 };
 
-		if (stg_target_parse(rows[i].spec, &t, &e) != 0)
+		if (cfg_target_parse(rows[i].spec, &t, &e) != 0)
 			fail_msg("%s: %s", rows[i].spec, e.text);
 		same(t.user, rows[i].want.user);
 		same(t.host, rows[i].want.host);
@@ -104,10 +104,10 @@ static void the_wrong_part_is_named(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		struct stg_target t = { 0 };
+		struct cfg_target t = { 0 };
 		struct err e = { 0 };
 
-		assert_int_equal(stg_target_parse(rows[i].spec, &t, &e), -ERR_USAGE);
+		assert_int_equal(cfg_target_parse(rows[i].spec, &t, &e), -ERR_USAGE);
 		assert_null(t.host);
 		if (!strstr(e.text, rows[i].want))
 			fail_msg("%s: '%s' is not in '%s'", rows[i].spec, rows[i].want,
@@ -121,17 +121,17 @@ static void hosts_and_users_stand_alone_too(void **state)
 	char *s = NULL;
 
 	(void)state;
-	assert_int_equal(stg_target_host("[::1]", &s, NULL), 0);
+	assert_int_equal(cfg_target_host("[::1]", &s, NULL), 0);
 	assert_string_equal(s, "::1");
 	free(TAKE_PTR(s));
-	assert_int_equal(stg_target_host("::1", &s, NULL), 0);
+	assert_int_equal(cfg_target_host("::1", &s, NULL), 0);
 	assert_string_equal(s, "::1");
 	free(TAKE_PTR(s));
-	assert_int_equal(stg_target_host("h:/x", &s, NULL), -ERR_USAGE);
-	assert_int_equal(stg_target_host("a@h", &s, NULL), -ERR_USAGE);
-	assert_int_equal(stg_target_user("a:b", &s, NULL), -ERR_USAGE);
+	assert_int_equal(cfg_target_host("h:/x", &s, NULL), -ERR_USAGE);
+	assert_int_equal(cfg_target_host("a@h", &s, NULL), -ERR_USAGE);
+	assert_int_equal(cfg_target_user("a:b", &s, NULL), -ERR_USAGE);
 	assert_null(s);
-	assert_int_equal(stg_target_user("deploy", &s, NULL), 0);
+	assert_int_equal(cfg_target_user("deploy", &s, NULL), 0);
 	assert_string_equal(s, "deploy");
 	free(s);
 }

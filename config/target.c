@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "stager/target.h"
+#include "config/target.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -35,16 +35,16 @@ static bool is_ipv6(const char *s)
 	return inet_pton(AF_INET6, address, &in6) == 1;
 }
 
-int stg_target_host(const char *text, char **ret, struct err *e)
+int cfg_target_host(const char *text, char **ret, struct err *e)
 {
 	_cleanup_free_ char *host = NULL;
 	size_t n = strlen(text);
 
 	if (n == 0)
 		return err_set(e, -ERR_USAGE, "target host is empty");
-	if (n > STG_TARGET_HOST_MAX)
+	if (n > CFG_TARGET_HOST_MAX)
 		return err_set(e, -ERR_USAGE, "target host is longer than %d bytes",
-			       STG_TARGET_HOST_MAX);
+			       CFG_TARGET_HOST_MAX);
 	if (text[0] == '[') {
 		if (text[n - 1] != ']')
 			return err_set(e, -ERR_USAGE,
@@ -76,15 +76,15 @@ int stg_target_host(const char *text, char **ret, struct err *e)
 	return 0;
 }
 
-int stg_target_user(const char *text, char **ret, struct err *e)
+int cfg_target_user(const char *text, char **ret, struct err *e)
 {
 	char *user;
 
 	if (!*text)
 		return err_set(e, -ERR_USAGE, "target user is empty");
-	if (strlen(text) > STG_TARGET_USER_MAX)
+	if (strlen(text) > CFG_TARGET_USER_MAX)
 		return err_set(e, -ERR_USAGE, "target user is longer than %d bytes",
-			       STG_TARGET_USER_MAX);
+			       CFG_TARGET_USER_MAX);
 	if (*text == '-')
 		return err_set(e, -ERR_USAGE, "target user begins with '-'");
 	for (const char *p = text; *p; p++)
@@ -226,7 +226,7 @@ static int cut_host(char *s, char **after, struct err *e)
 	return 0;
 }
 
-static int parse_url(char *s, struct stg_target *t, struct err *e)
+static int parse_url(char *s, struct cfg_target *t, struct err *e)
 {
 	size_t n = strcspn(s, "/");
 	_cleanup_free_ char *authority = strndup(s, n);
@@ -262,14 +262,14 @@ static int parse_url(char *s, struct stg_target *t, struct err *e)
 		r = percent_decode(user, "user", e);
 		if (r < 0)
 			return r;
-		r = stg_target_user(user, &t->user, e);
+		r = cfg_target_user(user, &t->user, e);
 		if (r < 0)
 			return r;
 	}
 	r = percent_decode(host, "host", e);
 	if (r < 0)
 		return r;
-	r = stg_target_host(host, &t->host, e);
+	r = cfg_target_host(host, &t->host, e);
 	if (r < 0)
 		return r;
 	r = percent_decode(root, "root", e);
@@ -278,7 +278,7 @@ static int parse_url(char *s, struct stg_target *t, struct err *e)
 	return normal_root(root, &t->root, e);
 }
 
-static int parse_short(const char *s, struct stg_target *t, struct err *e)
+static int parse_short(const char *s, struct cfg_target *t, struct err *e)
 {
 	size_t n = strcspn(s, "/");
 	_cleanup_free_ char *authority = strndup(s, n);
@@ -323,11 +323,11 @@ static int parse_short(const char *s, struct stg_target *t, struct err *e)
 			"target root is not absolute: it would depend on the login "
 			"directory, so write it from '/' on (a port goes into --port)");
 	if (user) {
-		r = stg_target_user(user, &t->user, e);
+		r = cfg_target_user(user, &t->user, e);
 		if (r < 0)
 			return r;
 	}
-	r = stg_target_host(host, &t->host, e);
+	r = cfg_target_host(host, &t->host, e);
 	if (r < 0)
 		return r;
 	return normal_root(s + n, &t->root, e);
@@ -343,10 +343,10 @@ static bool has_scheme(const char *spec)
 	return n && !strncmp(spec + n, "://", 3);
 }
 
-int stg_target_parse(const char *spec, struct stg_target *ret, struct err *e)
+int cfg_target_parse(const char *spec, struct cfg_target *ret, struct err *e)
 {
 	static const char scheme[] = "ssh://";
-	_cleanup_(stg_target_fini) struct stg_target t = { 0 };
+	_cleanup_(cfg_target_fini) struct cfg_target t = { 0 };
 	_cleanup_free_ char *copy = NULL;
 	int r;
 
@@ -365,16 +365,16 @@ int stg_target_parse(const char *spec, struct stg_target *ret, struct err *e)
 	if (r < 0)
 		return r;
 	*ret = t;
-	t = (struct stg_target){ 0 };
+	t = (struct cfg_target){ 0 };
 	return 0;
 }
 
-void stg_target_fini(struct stg_target *t)
+void cfg_target_fini(struct cfg_target *t)
 {
 	if (!t)
 		return;
 	free(t->user);
 	free(t->host);
 	free(t->root);
-	*t = (struct stg_target){ 0 };
+	*t = (struct cfg_target){ 0 };
 }
