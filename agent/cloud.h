@@ -59,8 +59,9 @@ struct agt_cloud_opts {
 	int64_t (*now_s)(void *arg); /* the clock, for tests; NULL: the system's */
 	void *now_arg;
 	/*
-	 * Nothing that changes anything is sent but written here, a line a request; the reply is an
-	 * empty object with dry set.  Calls that only read are sent.  NULL: everything is sent.
+	 * Every call is written here, a line a request.  What changes something is not sent, nor is
+	 * what has an argument like "<task_id>", which stands for something that was not made: the
+	 * reply is an empty object with dry set.  NULL: everything is sent, nothing is written.
 	 */
 	FILE *dry_run;
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A call made into a signed request. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -253,8 +254,16 @@ int agt_cloud_tell(struct agt_cloud *c, const struct agt_call *call,
 {
 	_cleanup_(buf_fini) struct buf text = BUF_INIT;
 	_cleanup_(agt_json_freep) struct cJSON *body = agt_json_copy(call->body);
+	_cleanup_free_ char *url = strdup(req->http.url);
 	const char *s = NULL;
 	int r;
+
+	if (!url)
+		return no_memory(e);
+	for (char *p; (p = strstr(url, "%3C")) || (p = strstr(url, "%3E"));) {
+		*p = p[2] == 'C' ? '<' : '>';
+		memmove(p + 1, p + 3, strlen(p + 3) + 1);
+	}
 
 	if (call->body) {
 		agt_json_blot(body);
@@ -265,7 +274,7 @@ int agt_cloud_tell(struct agt_cloud *c, const struct agt_call *call,
 		if (!s)
 			return no_memory(e);
 	}
-	if (fprintf(c->dry_run, "%s %s%s%s\n", call->method, req->http.url, s ? " " : "",
+	if (fprintf(c->dry_run, "%s %s%s%s\n", call->method, url, s ? " " : "",
 		    s ? s : "") < 0)
 		return err_sys(e, "write the dry run");
 	return 0;

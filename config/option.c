@@ -102,8 +102,9 @@ static int apply_list(struct strlist *l, enum cfg_level level, const char *text,
 
 	if (!again)
 		strlist_fini(l);
-	r = level == CFG_LEVEL_ENV ? strlist_add_csv(l, text)
-				   : strlist_add(l, text, strlen(text));
+	r = level == CFG_LEVEL_ENV || level == CFG_LEVEL_DEFAULT
+		    ? strlist_add_csv(l, text)
+		    : strlist_add(l, text, strlen(text));
 	return r < 0 ? cfg_no_memory(e) : 0;
 }
 

@@ -33,7 +33,7 @@ enum cfg_type {
 	CFG_NUMBER,  /* int or unsigned, within min and max, or one of words */
 	CFG_ENUM,    /* an enum: one of words */
 	CFG_STRING,  /* const char *, not empty */
-	CFG_LIST,    /* struct strlist; comma-separated in the environment */
+	CFG_LIST,    /* struct strlist; comma-separated in the environment and as default */
 	CFG_SECONDS, /* unsigned milliseconds within min and max, given in seconds as 10 or 0.5 */
 	CFG_SECRET,  /* environment only: const char *, borrowed from envp */
 	CFG_OWN,     /* from here on the program's, which its apply() takes */

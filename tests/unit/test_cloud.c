@@ -482,9 +482,19 @@ static void a_dry_run_tells_and_sends_only_what_reads(void **state)
 	assert_int_equal(f->n_sent, 0);
 	assert_true(f->reply.dry);
 	assert_true(agt_json_is_object(f->reply.body));
+	/* What was not made cannot be asked about. */
+	assert_int_equal(call(f, NULL,
+			      &(struct agt_call){ .service = AGT_SMS, .method = "GET",
+						  .path = "/v3/tasks/{}",
+						  .args = { "<task_id>" } }),
+			 0);
+	assert_int_equal(f->n_sent, 0);
+	assert_true(f->reply.dry);
 	fclose(out);
-	assert_string_equal(text, "POST " AGT_CLOUD_SMS_ENDPOINT
-				  "/v3/tasks {\"adminPass\":\"****\",\"name\":\"n\"}\n");
+	assert_string_equal(text, "GET " AGT_CLOUD_SMS_ENDPOINT "/v3/config\n"
+				  "POST " AGT_CLOUD_SMS_ENDPOINT
+				  "/v3/tasks {\"adminPass\":\"****\",\"name\":\"n\"}\n"
+				  "GET " AGT_CLOUD_SMS_ENDPOINT "/v3/tasks/<task_id>\n");
 	free(text);
 }
 
