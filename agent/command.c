@@ -4,8 +4,14 @@
 #include <stddef.h>
 
 #include "agent/check.h"
+#include "agent/dcs.h"
+#include "agent/migrate.h"
 
 const struct agt_command agt_commands[] = {
 	{ "check", "look whether SMS can take this host", agt_check_run, false, false },
+	{ "migrate", "migrate this host: SMS, or the staged sync where SMS cannot take it",
+	  agt_command_migrate, true, false },
+	{ "dcs-migrate", "configure and follow an online data migration task of a cache",
+	  agt_command_dcs, false, false },
 	{ 0 },
 };

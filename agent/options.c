@@ -6,6 +6,7 @@
 #include "agent/options.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,9 @@
 enum type {
 	TYPE_RESULT_DIR = CFG_OWN, /* environment only: the folder of this file */
 	TYPE_NO_SECRET,            /* config only: a key that must not be there */
+	TYPE_YES,                  /* bool, as true false yes no on off 1 0 */
+	TYPE_DCS_METHOD,           /* full, incremental, or the service's words for them */
+	TYPE_RESUME,               /* auto, manual */
 };
 
 enum group {
@@ -40,9 +44,18 @@ static const struct cfg_word log_level_words[] = {
 	{ NULL, 0 },
 };
 
+static const struct cfg_word method_words[] = {
+	{ "auto", AGT_METHOD_AUTO },
+	{ "sms", AGT_METHOD_SMS },
+	{ "rsync", AGT_METHOD_RSYNC },
+	{ NULL, 0 },
+};
+
 #define FIELD(f) .off = offsetof(struct agt_options, f)
 #define CONTROL(f) .group = GROUP_CONTROL, FIELD(control.f)
 #define CHECK(f) .group = GROUP_COMMAND, .only = "check", FIELD(check.f)
+#define MIGRATE(f) .group = GROUP_COMMAND, .only = "migrate", FIELD(migrate.f)
+#define DCS(f) .group = GROUP_COMMAND, .only = "dcs-migrate", FIELD(dcs.f)
 
 /* clang-format off */
 static const struct cfg_row rows[] = {
@@ -134,13 +147,138 @@ static const struct cfg_row rows[] = {
 	  .help = "port that the migration is to use (default 22)" },
 	{ .name = "install-rsync", .type = CFG_FLAG, CHECK(install_rsync),
 	  .help = "install rsync first, with the host's package manager" },
+
+	{ .name = "method", .key = "migrate.method", .env = "PREFERRED_MIGRATION_METHOD",
+	  .arg = "auto|sms|rsync", .type = CFG_ENUM, .words = method_words, MIGRATE(method),
+	  .def = "auto", .help = "auto: SMS, or the staged sync where SMS cannot take the host" },
+	{ .name = "dry-run", .type = CFG_FLAG, MIGRATE(dry_run),
+	  .help = "print each request that would be made; change nothing" },
+	{ .name = "existing-target", .key = "migrate.existing_target", .arg = "ID",
+	  .type = CFG_STRING, MIGRATE(existing_target),
+	  .help = "server to migrate to, in place of a new one" },
+	{ .name = "restart", .type = CFG_FLAG, MIGRATE(restart),
+	  .help = "begin anew, whatever an earlier call has left unfinished" },
+	{ .key = "migrate.enable_fallback", .env = "ENABLE_RSYNC_FALLBACK", .type = TYPE_YES,
+	  .shape = CFG_BOOL, MIGRATE(fallback), .def = "true",
+	  .help = "whether the staged sync may take over: true or false" },
+	{ .key = "migrate.source", .env = "SOURCE_SERVER_ID", .type = CFG_STRING, MIGRATE(source),
+	  .help = "the source: SMS id, VM id, address or name (default: this host)" },
+	{ .key = "migrate.source_region", .env = "SOURCE_REGION", .type = CFG_STRING,
+	  MIGRATE(source_region), .def = AGT_SOURCE_REGION_DEFAULT,
+	  .help = "region of the source, for the result file" },
+	{ .key = "migrate.target_region_name", .env = "TARGET_REGION_NAME", .type = CFG_STRING,
+	  MIGRATE(region_name), .help = "name of the target's region (default: its id)" },
+	{ .key = "migrate.vpc_name", .env = "TARGET_VPC_NAME", .type = CFG_STRING,
+	  MIGRATE(vpc_name), .def = "vpc-migration", .help = "VPC of the target, found or made" },
+	{ .key = "migrate.vpc_cidr", .type = CFG_STRING, MIGRATE(vpc_cidr),
+	  .def = "10.250.0.0/16", .help = "range of a VPC that is made" },
+	{ .key = "migrate.subnet_cidr", .type = CFG_STRING, MIGRATE(subnet_cidr),
+	  .def = "10.250.1.0/24", .help = "range of a subnet that is made" },
+	{ .key = "migrate.image_id", .env = "TARGET_IMAGE_ID", .type = CFG_STRING,
+	  MIGRATE(image_id), .help = "image of a new target server" },
+	{ .key = "migrate.server_name", .env = "TARGET_SERVER_NAME", .type = CFG_STRING,
+	  MIGRATE(server_name), .help = "name of a new target server" },
+	{ .key = "migrate.zone", .type = CFG_STRING, MIGRATE(zone),
+	  .help = "availability zone of a new target server" },
+	{ .key = "migrate.key_name", .type = CFG_STRING, MIGRATE(key_name),
+	  .help = "SSH key pair of a new target server" },
+	{ .key = "migrate.volume_type", .type = CFG_STRING, MIGRATE(volume_type), .def = "SSD",
+	  .help = "kind of its disks" },
+	{ .key = "migrate.eip_bandwidth_mbps", .env = "EIP_BANDWIDTH_MBPS", .type = CFG_NUMBER,
+	  .min = 0, .max = 2000, MIGRATE(eip_mbps), .def = "100",
+	  .help = "bandwidth of the public address in Mbit/s; 0: none" },
+	{ .key = "migrate.eip_pools", .type = CFG_LIST, MIGRATE(eip_pools),
+	  .def = "5_bgp,5_sbgp,5_telcom,5_union", .help = "pools of public addresses, in order" },
+	{ .key = "migrate.extra_peer_ips", .env = "EXTRA_PEER_IPS", .type = CFG_LIST,
+	  MIGRATE(peers), .help = "addresses besides the source's that may reach the target" },
+	{ .key = "migrate.postcheck_attempts", .type = CFG_NUMBER, .min = 1, .max = 1000,
+	  MIGRATE(postcheck_attempts), .def = "12",
+	  .help = "how often the postcheck tries to log in, a poll interval apart" },
+	{ .key = "migrate.postcheck_connect_timeout", .type = CFG_SECONDS, .min = 100,
+	  .max = HOUR_MS, MIGRATE(connect_timeout_ms), .def = "5",
+	  .help = "for each of its connections" },
+	{ .key = "migrate.notify_topic_urn", .type = CFG_STRING, MIGRATE(topic_urn),
+	  .help = "SMN topic to tell of success, failure and waiting" },
+	{ .key = "migrate.notify_command", .type = CFG_STRING, MIGRATE(notify_command),
+	  .help = "command to run then" },
+	{ .key = "migrate.staged.target_host", .env = "RSYNC_TARGET_HOST", .type = CFG_STRING,
+	  MIGRATE(staged.host), .help = "target of the staged sync" },
+	{ .key = "migrate.staged.target_user", .env = "RSYNC_TARGET_USER", .type = CFG_STRING,
+	  MIGRATE(staged.user), .help = "user there" },
+	{ .key = "migrate.staged.target_port", .env = "RSYNC_TARGET_PORT", .type = CFG_NUMBER,
+	  .min = 1, .max = 65535, MIGRATE(staged.port), .help = "SSH port there" },
+	{ .env = "RSYNC_TARGET_PASSWORD", .type = CFG_SECRET, MIGRATE(staged.password_env),
+	  .help = "password there" },
+
+	{ .name = "task", .key = "dcs.task_id", .arg = "ID", .type = CFG_STRING, DCS(task_id),
+	  .help = "online migration task to configure and follow (default: make one)" },
+	{ .key = "dcs.name", .type = CFG_STRING, DCS(name), .def = "stager-dcs-migration",
+	  .help = "name of a new task" },
+	{ .key = "dcs.vpc_id", .type = CFG_STRING, DCS(vpc_id), .help = "VPC of a new task" },
+	{ .key = "dcs.subnet_id", .type = CFG_STRING, DCS(subnet_id),
+	  .help = "subnet of a new task" },
+	{ .key = "dcs.security_group_id", .type = CFG_STRING, DCS(group_id),
+	  .help = "security group of a new task" },
+	{ .name = "migration-method", .key = "dcs.migration_method", .arg = "full|incremental",
+	  .type = TYPE_DCS_METHOD, DCS(method), .def = "full",
+	  .help = "copy once, or go on with what changes" },
+	{ .name = "resume-mode", .key = "dcs.resume_mode", .arg = "auto|manual",
+	  .type = TYPE_RESUME, DCS(resume_mode), .def = "auto",
+	  .help = "after a lost connection: reconnect for ever, or stop" },
+	{ .name = "bandwidth-limit", .key = "dcs.bandwidth_limit_mb", .arg = "MB",
+	  .type = CFG_NUMBER, .min = 1, .max = 10240, DCS(bandwidth_mb),
+	  .help = "megabytes a second, 1 to 10240" },
+	{ .name = "source-instance", .key = "dcs.source_instance.id", .arg = "ID",
+	  .type = CFG_STRING, DCS(source_id), .help = "instance to migrate from" },
+	{ .name = "source-addrs", .key = "dcs.source_instance.addrs", .arg = "HOST:PORT,...",
+	  .type = CFG_STRING, DCS(source_addrs), .help = "or its addresses" },
+	{ .key = "dcs.source_instance.password_file", .type = CFG_STRING,
+	  DCS(source_password_file), .help = "file (mode 0600) with its password" },
+	{ .name = "target-instance", .key = "dcs.target_instance.id", .arg = "ID",
+	  .type = CFG_STRING, DCS(target_id), .help = "instance to migrate to" },
+	{ .name = "target-addrs", .key = "dcs.target_instance.addrs", .arg = "HOST:PORT,...",
+	  .type = CFG_STRING, DCS(target_addrs), .help = "or its addresses" },
+	{ .key = "dcs.target_instance.password_file", .type = CFG_STRING,
+	  DCS(target_password_file), .help = "file (mode 0600) with its password" },
+	{ .name = "no-wait", .type = CFG_FLAG, DCS(no_wait),
+	  .help = "end as soon as the task is configured" },
 };
 /* clang-format on */
+
+static const struct cfg_word yes_words[] = {
+	{ "true", true }, { "false", false }, { "yes", true }, { "no", false }, { "on", true },
+	{ "off", false }, { "1", true },      { "0", false },  { NULL, 0 },
+};
+static const struct cfg_word dcs_method_words[] = {
+	{ "full", 0 },
+	{ "incremental", 1 },
+	{ "full_amount_migration", 0 },
+	{ "incremental_migration", 1 },
+	{ NULL, 0 },
+};
+static const struct cfg_word resume_words[] = {
+	{ "auto", 0 },
+	{ "manual", 1 },
+	{ NULL, 0 },
+};
+
+/* The index of text among words, which the row does not have itself: its type is ours. */
+static int word_of(const struct cfg_word *words, const char *text, int *ret, struct err *e)
+{
+	return cfg_word_value(&(struct cfg_row){ .type = CFG_ENUM, .words = words }, text, ret,
+			      e);
+}
 
 static int apply(struct cfg_parse *c, const struct cfg_row *row, enum cfg_level level,
 		 const char *text, const char *origin, bool again, struct err *e)
 {
+	static const char *const dcs_methods[] = { "full_amount_migration",
+						   "incremental_migration" };
+	static const char *const resume_modes[] = { "auto", "manual" };
 	const char *slash = strrchr(text, '/');
+	void *field = (char *)c->base + row->off;
+	char lower[16] = "";
+	int r, v;
 
 	(void)level;
 	(void)origin;
@@ -156,6 +294,24 @@ static int apply(struct cfg_parse *c, const struct cfg_row *row, enum cfg_level 
 			return cfg_own(c, ".", 1, (const char **)((char *)c->base + row->off), e);
 		return cfg_own(c, text, slash == text ? 1 : (size_t)(slash - text),
 			       (const char **)((char *)c->base + row->off), e);
+	case TYPE_YES:
+		/* "True", as other programs write it. */
+		for (size_t i = 0; i < sizeof(lower) - 1 && text[i]; i++)
+			lower[i] = (char)tolower((unsigned char)text[i]);
+		r = word_of(yes_words, lower, &v, e);
+		if (r == 0)
+			*(bool *)field = v;
+		return r;
+	case TYPE_DCS_METHOD:
+		r = word_of(dcs_method_words, text, &v, e);
+		if (r == 0)
+			*(const char **)field = dcs_methods[v];
+		return r;
+	case TYPE_RESUME:
+		r = word_of(resume_words, text, &v, e);
+		if (r == 0)
+			*(const char **)field = resume_modes[v];
+		return r;
 	}
 	return 0;
 }
@@ -235,6 +391,8 @@ void agt_options_fini(struct agt_options *o)
 		return;
 	strlist_fini(&o->args);
 	strlist_fini(&o->check.only);
+	strlist_fini(&o->migrate.eip_pools);
+	strlist_fini(&o->migrate.peers);
 	buf_fini(&o->text);
 	strlist_fini(&o->owned);
 	*o = (struct agt_options){ 0 };

@@ -18,6 +18,7 @@
 #define AGT_CONFIG_DEFAULT "/etc/stager/stager-agent.json"
 #define AGT_STATE_DIR_DEFAULT "/var/lib/stager"
 #define AGT_OUT_NAME "out"
+#define AGT_SOURCE_REGION_DEFAULT "la-north-2"
 #define AGT_REGION_DEFAULT "la-south-2" /* of the target */
 
 struct agt_command;
@@ -56,6 +57,62 @@ struct agt_check_options {
 	unsigned migration_port; /* 0: not given */
 };
 
+enum agt_method {
+	AGT_METHOD_AUTO, /* SMS, and the staged sync where SMS cannot take the host */
+	AGT_METHOD_SMS,
+	AGT_METHOD_RSYNC,
+};
+
+/* How to reach the target of a staged sync, where stager's own config does not say it. */
+struct agt_staged_options {
+	const char *host; /* RSYNC_TARGET_HOST */
+	const char *user;
+	unsigned port;            /* 0: not given */
+	const char *password_env; /* RSYNC_TARGET_PASSWORD: a secret, borrowed from envp */
+};
+
+/* Of the command migrate.  Keys below "migrate" in the config file. */
+struct agt_migrate_options {
+	enum agt_method method;
+	bool dry_run;
+	const char *existing_target; /* id of a server */
+	bool restart;                /* drop an unfinished run */
+	bool fallback;               /* to the staged sync */
+
+	const char *source; /* SMS id, VM id, address or name; NULL: this host */
+	const char *source_region;
+	const char *region_name; /* of the target, as SMS shows it; NULL: the region's id */
+	const char *vpc_name, *vpc_cidr, *subnet_cidr;
+	const char *image_id;
+	const char *server_name;
+	const char *zone;     /* NULL: any */
+	const char *key_name; /* SSH key pair of a new server; NULL: none */
+	const char *volume_type;
+	unsigned eip_mbps;        /* 0: no public address */
+	struct strlist eip_pools; /* tried in this order */
+	struct strlist peers;     /* besides the source */
+
+	unsigned postcheck_attempts; /* of connecting and logging in */
+	unsigned connect_timeout_ms; /* of each */
+
+	const char *topic_urn; /* NULL: none */
+	const char *notify_command;
+
+	struct agt_staged_options staged;
+};
+
+/* Of the command dcs-migrate.  Keys below "dcs" in the config file. */
+struct agt_dcs_options {
+	const char *task_id; /* NULL: a new one is made */
+	const char *name, *vpc_id, *subnet_id, *group_id; /* of a new one */
+	const char *method;      /* full_amount_migration, incremental_migration */
+	const char *resume_mode; /* auto, manual */
+	unsigned bandwidth_mb;   /* MB/s; 0: no limit */
+	const char *source_id, *source_addrs, *source_password_file;
+	const char *target_id, *target_addrs, *target_password_file;
+	bool no_wait;
+};
+
 /* Strings are owned by this struct unless said otherwise; NULL means "not given". */
 struct agt_options {
 	enum cfg_action action;
@@ -74,6 +131,8 @@ struct agt_options {
 
 	struct agt_control_options control;
 	struct agt_check_options check;
+	struct agt_migrate_options migrate;
+	struct agt_dcs_options dcs;
 
 	struct strlist owned; /* what the const char * fields point to */
 };

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * agent/register.h - this host as SMS wants to know it, and the id it is known by.
+ */
+#include <stddef.h>
+
+#include "common/error.h"
+
+struct agt_options;
+struct cJSON;
+struct chk_report;
+
+/* Run the local checks of this host; *ret is freed by chk_report_free(). */
+int agt_register_checks(const struct agt_options *o, struct chk_report **ret, struct err *e)
+	_must_check_;
+
+/*
+ * The body of POST /v3/sources for this host; id: the one it is registered under, NULL: it is
+ * new.  *ret is the caller's.
+ */
+int agt_register_body(const struct agt_options *o, const char *id, struct cJSON **ret,
+		      struct err *e) _must_check_;
+
+/* The id that this host was registered under, kept in the state directory; "" for none. */
+int agt_register_binding(const char *state_dir, char *ret, size_t size, struct err *e)
+	_must_check_;
+/* Keep it; "" forgets it. */
+int agt_register_bind(const char *state_dir, const char *id, struct err *e) _must_check_;
