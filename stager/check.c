@@ -18,6 +18,8 @@
  * by itself while the next one is read.
  */
 
+#define AHEAD_BYTES (4u << 20)
+
 static int no_memory(struct err *e)
 {
 	return err_set(e, -ENOMEM, "verify: out of memory");
@@ -174,7 +176,8 @@ int peer_check_settled(struct peer *p, const struct flight *f, struct err *e)
 	const struct stg_stat *st = &f->row.st;
 	int r = 0;
 
-	if (link)
+	/* One that has changed was asked about twice, and counts once. */
+	if (link || f->again)
 		return 0;
 	if (f->by_hash) {
 		atomic_fetch_add_explicit(&v->hashed, 1, memory_order_relaxed);
@@ -212,6 +215,7 @@ static int put_check(struct peer *p, struct stg_job *job, struct stg_item *item,
 {
 	struct flight f = { .kind = FLIGHT_CHECK, .job = job, .item = item,
 			    .by_hash = (flags & TP_F_HASH) != 0,
+			    .again = item->ahead,
 			    .hole_bytes = m->hole_bytes };
 	struct bytes target = m->meta.target;
 	int r;
@@ -229,6 +233,47 @@ static int put_check(struct peer *p, struct stg_job *job, struct stg_item *item,
 		return 0;
 	}
 	return r < 0 ? no_memory(e) : peer_add_flight(p, &f, e);
+}
+
+/*
+ * A large file is long at work on both sides, one after the other.  If it still looks as it
+ * was acknowledged, its content is known already: the receiver can compare with that while it
+ * is read here, to see whether it is what it looks like.
+ */
+static bool can_go_ahead(const struct stg_item *item, const struct stg_stat *st)
+{
+	return st->size >= AHEAD_BYTES && item->old_hashed &&
+	       cause_of(item, st) == STG_CAUSE_TARGET;
+}
+
+static int put_hashed(struct peer *p, struct stg_job *job, struct stg_item *item, int fd,
+		      const struct stg_stat *st, const struct tp_hash_value *hash, uint8_t flags,
+		      struct err *e)
+{
+	struct tp_entry m = { .name = item->name, .hash = *hash };
+	int r = fd < 0 ? -EBADF : tp_xattrs_read(fd, NULL, &p->xattrs, e);
+
+	/* Blocks beyond its end, or never written, make no hole of a small file. */
+	if (r == 0 && flags & TP_F_HASH &&
+	    (st->bytes_on_disk < st->size || st->size > STG_HIDDEN_HOLE_BYTES))
+		r = tp_hole_bytes(fd, st->size, &m.hole_bytes, &m.holes);
+	if (r < 0) {
+		peer_source_error(p, job, item, "read attributes of", r);
+		return 0;
+	}
+	r = peer_enter(p, item->path, false, e);
+	return r < 0 ? r : put_check(p, job, item, flags, &m, st, e);
+}
+
+static int go_ahead(struct peer *p, struct stg_job *job, struct stg_item *item, int fd,
+		    const struct stg_stat *st, struct err *e)
+{
+	int r;
+
+	item->halves = 2; /* the answer, and the end of reading */
+	r = put_hashed(p, job, item, fd, st, &item->old_hash, TP_F_HASH, e);
+	item->ahead = true;
+	return r;
 }
 
 static int note_in_use(struct peer *p, const struct stg_item *item, const char *reason,
@@ -251,14 +296,23 @@ int peer_check_item(struct peer *p, struct stg_job *job, struct stg_item *item,
 
 	if (r < 0)
 		return r;
+	/* It may have been begun in a connection that broke. */
+	item->ahead = false;
+	item->halves = 0;
 	if (by_content(p) && stg_is_reg(st) && !in_use) {
 		struct stg_stat now;
 		int fd = peer_open_source(p, item->path, item->name, &now);
 
-		if (fd >= 0)
+		if (fd < 0) {
+			peer_source_error(p, job, item, "open", fd);
+			return 0;
+		}
+		if (can_go_ahead(item, &now))
+			r = go_ahead(p, job, item, fd, &now, e);
+		if (r == 0)
 			return peer_hash_item(p, job, item, fd, &now, e);
-		peer_source_error(p, job, item, "open", fd);
-		return 0;
+		close(fd);
+		return r;
 	}
 	if (in_use)
 		r = note_in_use(p, item, "open for writing", e);
@@ -284,22 +338,19 @@ int peer_check_hashed(struct peer *p, struct stg_job *job, struct stg_item *item
 		      const struct stg_stat *st, const struct tp_hash_value *hash, bool live,
 		      struct err *e)
 {
-	struct tp_entry m = { .name = item->name, .hash = *hash };
-	int r = fd < 0 ? -EBADF : tp_xattrs_read(fd, NULL, &p->xattrs, e);
-
-	/* Blocks beyond its end, or never written, make no hole of a small file. */
-	if (r == 0 && !live &&
-	    (st->bytes_on_disk < st->size || st->size > STG_HIDDEN_HOLE_BYTES))
-		r = tp_hole_bytes(fd, st->size, &m.hole_bytes, &m.holes);
-	if (r < 0) {
-		peer_source_error(p, job, item, "read attributes of", r);
+	/* It is what the receiver was asked about. */
+	if (item->ahead && !live && stg_stat_same(&item->st, st) &&
+	    !memcmp(hash, &item->old_hash, sizeof(*hash))) {
+		peer_item_done(p, job, item);
 		return 0;
 	}
-	if (live)
-		r = note_in_use(p, item, "kept changing while it was read", e);
-	if (r == 0)
-		r = peer_enter(p, item->path, false, e);
-	return r < 0 ? r : put_check(p, job, item, live ? TP_F_LIVE : TP_F_HASH, &m, st, e);
+	if (live) {
+		int r = note_in_use(p, item, "kept changing while it was read", e);
+
+		if (r < 0)
+			return r;
+	}
+	return put_hashed(p, job, item, fd, st, hash, live ? TP_F_LIVE : TP_F_HASH, e);
 }
 
 int peer_check_root(struct peer *p, struct stg_job *job, struct stg_item *item, struct err *e)

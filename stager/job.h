@@ -44,6 +44,8 @@ struct stg_item {
 	bool old_hashed;
 	bool recheck;       /* nothing differs from the row, but its content may */
 	bool defect;        /* a verification found it wrong on the target */
+	bool ahead;         /* CHECK: the receiver has been asked before the file was read here */
+	uint8_t halves;     /* if not 0: ends that make it done */
 	uint32_t old_nlink;
 	uint64_t old_size;  /* UPDATE: of the regular file that the target has, as far as is known */
 	uint64_t old_dev, old_ino;

@@ -20,6 +20,9 @@ struct flight *peer_flight_at(struct peer *p, uint64_t n)
 
 void peer_item_done(struct peer *p, struct stg_job *job, struct stg_item *item)
 {
+	/* Two things go on for it at the same time: the later end counts. */
+	if (item && item->halves && --item->halves)
+		return;
 	if (item) {
 		item->done = true;
 		job->pending--;

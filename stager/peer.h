@@ -46,6 +46,7 @@ struct flight {
 	bool refused;
 	bool warned;
 	bool by_hash; /* only metadata went, the content was known to be there */
+	bool again;       /* CHECK: the second one of its item */
 	uint32_t differs; /* CHECK: TP_D_* of what the target has */
 	struct stg_job *job;
 	struct stg_item *item;

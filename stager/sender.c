@@ -25,6 +25,7 @@
 #define READ_BYTES    (256u << 10)
 #define UNPACK_BYTES  (1u << 20)
 #define PING_NS       (10 * 1000000000LL)
+#define QUIET_STEPS   16 /* reads of a file, before the link is looked at */
 #define BACKOFF_MAX_S 30
 /* A session more for so many jobs waiting: opening one costs both ends a handshake. */
 #define JOBS_PER_SESSION    4
@@ -377,13 +378,18 @@ static bool nothing_owed(const struct peer *p)
 /* Fill p->out while there is room and work.  1: something was produced. */
 static int produce(struct peer *p, struct err *e)
 {
-	int r = ask_sync(p, e), done = 0;
+	int r = ask_sync(p, e), done = 0, quiet = 0;
 
-	while (r >= 0 && buf_len(&p->out) + buf_len(&p->wire) < PEER_OUT_BYTES) {
+	/* A file that is only read gives no output: what there is must not wait for its end. */
+	while (r >= 0 && quiet < QUIET_STEPS &&
+	       buf_len(&p->out) + buf_len(&p->wire) < PEER_OUT_BYTES) {
+		size_t had = buf_len(&p->out);
+
 		r = peer_generate(p, e);
 		if (r <= 0)
 			break;
 		done = 1;
+		quiet += buf_len(&p->out) == had;
 		if (buf_len(&p->out) >= TP_BLOCK_RAW_MAX)
 			r = pack(p, false, e);
 	}

@@ -328,3 +328,26 @@ tamper() {
 	"$TESTS/integration/validate-report" "$REPORT"
 	exits 40 stager verify --only-inconsistent
 }
+
+@test "verify: a big file is compared on both sides at once, a store through a mapping is found" {
+	need_tool python3
+	head -c 12M /dev/urandom >"$SRC/a"
+	cp "$SRC/a" "$SRC/b"
+	sync_ok full
+	exits 0 stager verify --method hash
+	[ "$(result files_hashed)" -eq 2 ]
+	[ "$(result entries_checked)" -eq 3 ]
+	# The target is changed in one, the source in the other, and no time tells of it.
+	for f in "$DST/a" "$SRC/b"; do
+		cp -p "$f" "$W/ref"
+		printf Z | dd of="$f" bs=1 seek=5000000 conv=notrunc status=none
+		touch -r "$W/ref" "$f"
+	done
+	exits 43 stager verify --method hash
+	[ "$(found a)" = "differs-on-target: content" ]
+	[ "$(found b)" = "changed-on-source: content" ]
+	[ "$(result entries_checked)" -eq 3 ]
+	exits 0 stager verify --method hash --repair
+	cmp "$SRC/a" "$DST/a"
+	cmp "$SRC/b" "$DST/b"
+}
