@@ -110,7 +110,7 @@ static void what_is_no_image_is_refused(void **state)
 		{ "hello", 5, -EMEDIUMTYPE },
 		{ "070701", 6, -EBADMSG },
 		{ "\x89LZO\0\r\n\x1a\n and more", 18, -EMEDIUMTYPE },
-		{ "070701zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz", 110, -EBADMSG },
+		{ "070701zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz", 110, -EBADMSG },
 	};
 	_cleanup_(buf_fini) struct buf b = BUF_INIT;
 	struct fixture *f = *state;
