@@ -64,6 +64,7 @@ static int add_chain(struct chk_cgroup *c, const char *point, const char *below)
 	size_t n, stop = strlen(point) - 1;
 	int r = 0;
 
+	c->mount_bytes = stop;
 	if (asprintf(&dir, "%s%s", point + 1, below) < 0) {
 		dir = NULL;
 		return -ENOMEM;
@@ -110,6 +111,12 @@ int chk_cgroup_find(const struct chk_root *root, const char *controller, struct 
 void chk_cgroup_fini(struct chk_cgroup *c)
 {
 	strlist_fini(&c->dirs);
+}
+
+bool chk_cgroup_same(const struct chk_cgroup *a, const struct chk_cgroup *b)
+{
+	return a->dirs.n && a->dirs.n == b->dirs.n && a->v2 == b->v2 &&
+	       !strcmp(a->dirs.v[0] + a->mount_bytes, b->dirs.v[0] + b->mount_bytes);
 }
 
 bool chk_cgroup_u64(const struct chk_root *root, const struct chk_cgroup *c, size_t i,

@@ -8,6 +8,7 @@
 
 struct chk_cgroup {
 	struct strlist dirs; /* relative to the root; the innermost first */
+	size_t mount_bytes;  /* length of the mount point that each of them begins with */
 	bool v2;
 };
 
@@ -18,6 +19,9 @@ struct chk_cgroup {
 int chk_cgroup_find(const struct chk_root *root, const char *controller, struct chk_cgroup *ret)
 	_must_check_;
 void chk_cgroup_fini(struct chk_cgroup *c);
+
+/* Are these the same groups of two hierarchies of version 1? */
+bool chk_cgroup_same(const struct chk_cgroup *a, const struct chk_cgroup *b);
 
 /* The number in a file of the i-th group; false: no such file, or "max" or "-1". */
 bool chk_cgroup_u64(const struct chk_root *root, const struct chk_cgroup *c, size_t i,

@@ -78,7 +78,8 @@ static bool group_used_ns(const struct chk_root *root, const struct chk_cgroup *
 	struct err e;
 
 	if (!c->v2)
-		return i < acct->dirs.n && !acct->v2 &&
+		/* They are usually mounted together, but need not be. */
+		return chk_cgroup_same(c, acct) &&
 		       chk_cgroup_u64(root, acct, i, "cpuacct.usage", ret);
 	snprintf(path, sizeof(path), "%s/cpu.stat", c->dirs.v[i]);
 	if (chk_read(root, path, &b, &e) < 0 ||

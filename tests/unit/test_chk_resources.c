@@ -109,6 +109,17 @@ static void too_little_cpu_is_an_error(void **state)
 		  { FROM, GROUP1("/x"), MOUNT1("/"), { "sys/fs/cgroup/cpu/x/cpu.cfs_quota_us", "-1\n" },
 		    { "sys/fs/cgroup/cpu/x/cpu.cfs_period_us", "100000\n" } },
 		  .fake.later = { LATER("1100", "1000") } },
+		/* Half of it was used; but the counter of another group says nothing of this one. */
+		{ "CPU", CHK_ERROR, "", "0.20 of 2 CPUs",
+		  { FROM, GROUP1("/x"), MOUNT1("/"), { "sys/fs/cgroup/cpu/x/cpu.cfs_quota_us", "40000\n" },
+		    { "sys/fs/cgroup/cpu/x/cpu.cfs_period_us", "100000\n" }, { "sys/fs/cgroup/cpu/x/cpuacct.usage", "7\n" } },
+		  .fake.later = { LATER("1100", "1000"), { "sys/fs/cgroup/cpu/x/cpuacct.usage", "100000007\n" } } },
+		{ "CPU", CHK_OK, "", "0.40 of 2 CPUs",
+		  { FROM, { "proc/self/cgroup", "1:cpu:/x\n2:cpuacct:/\n" },
+		    { "proc/self/mountinfo", "20 1 0:9 / /c rw - cgroup c rw,cpu\n21 1 0:8 / /a rw - cgroup c rw,cpuacct\n" },
+		    { "c/x/cpu.cfs_quota_us", "40000\n" }, { "c/x/cpu.cfs_period_us", "100000\n" },
+		    { "a/cpuacct.usage", "7\n" } },
+		  .fake.later = { LATER("1100", "1000"), { "a/cpuacct.usage", "100000007\n" } } },
 		/* Bound to one of two. */
 		{ "CPU", CHK_OK, "", "1.00 of 2 CPUs",
 		  { FROM, { "proc/self/status", "Name: x\nCpus_allowed_list:\t1\n" } },
