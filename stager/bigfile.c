@@ -18,7 +18,8 @@
 
 enum seg_state {
 	SEG_TODO,
-	SEG_CHECK, /* it was sent; the source may have something else now */
+	SEG_CHECK,  /* the target has what hash says; the source may have something else */
+	SEG_VERIFY, /* nobody knows what the target has */
 	SEG_BUSY,
 	SEG_DONE,
 };
@@ -97,8 +98,14 @@ static void basis_fini(struct basis *s)
 	*s = (struct basis){ 0 };
 }
 
-int stg_bigfile_new(int fd, const struct stg_item *item, const struct stg_stat *st, uint64_t id,
-		    unsigned serial, struct stg_bigfile **ret, struct err *e)
+void stg_bigfile_name(uint64_t id, unsigned serial, char ret[TP_TEMP_MAX + 1])
+{
+	snprintf(ret, TP_TEMP_MAX + 1, TP_TEMP_PREFIX "%016llx.%x", (unsigned long long)id,
+		 serial);
+}
+
+int stg_bigfile_new(int fd, const struct stg_item *item, const struct stg_stat *st,
+		    const char *temp, bool resume, struct stg_bigfile **ret, struct err *e)
 {
 	struct stg_bigfile *b = calloc(1, sizeof(*b));
 	uint64_t n = tp_leaf_count(st->size);
@@ -116,8 +123,12 @@ int stg_bigfile_new(int fd, const struct stg_item *item, const struct stg_stat *
 	b->fd = fd;
 	b->st = *st;
 	b->n = b->most = b->left = b->waiting = n;
-	snprintf(b->temp, sizeof(b->temp), TP_TEMP_PREFIX "%016llx.%x", (unsigned long long)id,
-		 serial);
+	b->touched = resume;
+	snprintf(b->temp, sizeof(b->temp), "%s", temp);
+	for (uint64_t i = 0; resume && i < n; i++) {
+		b->segs[i].state = SEG_VERIFY;
+		b->segs[i].sent = true;
+	}
 	r = stg_job_new(STG_JOB_ITEMS, &b->job, e);
 	if (r == 0)
 		r = stg_job_add(b->job, item, e);
@@ -249,7 +260,7 @@ static void skip_holes(struct stg_bigfile *b, uint64_t index)
 
 static bool claimable(const struct seg *s)
 {
-	return s->state == SEG_TODO || s->state == SEG_CHECK;
+	return s->state != SEG_BUSY && s->state != SEG_DONE;
 }
 
 /* A part of the basis whose sums nobody has asked for.  Lock held.  False: none. */
@@ -285,12 +296,14 @@ static bool claim_segment(struct stg_bigfile *b, struct stg_big_claim *ret)
 	if (b->next == b->n)
 		return false;
 	s = &b->segs[b->next];
-	ret->work = s->state == SEG_TODO ? STG_BIG_SEND : STG_BIG_CHECK;
+	ret->work = s->state == SEG_TODO ? STG_BIG_SEND :
+		    s->state == SEG_CHECK ? STG_BIG_CHECK : STG_BIG_VERIFY;
 	ret->index = b->next++;
 	ret->off = ret->index * TP_LEAF_BYTES;
 	ret->bytes = tp_leaf_bytes(b->st.size, ret->index);
 	ret->hash = s->hash;
 	ret->whole = s->tries > 0;
+	ret->resumed = !b->round;
 	s->state = SEG_BUSY;
 	s->sent = b->touched = true;
 	b->waiting--;
@@ -387,9 +400,21 @@ static void put_back(struct stg_bigfile *b, const struct stg_big_claim *c)
 		b->basis.next = MIN(b->basis.next, c->index);
 		return;
 	}
-	b->segs[c->index].state = SEG_TODO;
+	b->segs[c->index].state = c->work == STG_BIG_VERIFY ? SEG_VERIFY :
+				  c->work == STG_BIG_CHECK ? SEG_CHECK : SEG_TODO;
 	b->next = MIN(b->next, c->index);
 	b->waiting++;
+}
+
+void stg_bigfile_found(struct stg_bigfile *b, const struct stg_big_claim *c,
+		       const struct tp_hash_value *hash)
+{
+	pthread_mutex_lock(&b->lock);
+	put_back(b, c);
+	b->segs[c->index].state = hash ? SEG_CHECK : SEG_TODO;
+	if (hash)
+		b->segs[c->index].hash = *hash;
+	pthread_mutex_unlock(&b->lock);
 }
 
 void stg_bigfile_back(struct stg_bigfile *b, const struct stg_big_claim *c)

@@ -30,14 +30,16 @@ struct tp_sums;
 enum stg_big_work {
 	STG_BIG_NONE,   /* nothing, at the moment */
 	STG_BIG_SUMS,   /* ask the target for sums of a part of what it has, its basis */
+	STG_BIG_VERIFY, /* ask the target what it has of the segment, from an earlier run */
 	STG_BIG_SEND,   /* send the segment */
-	STG_BIG_CHECK,  /* the source has changed: send it if its hash is not `hash` any more */
+	STG_BIG_CHECK,  /* send it if its hash is not `hash`, which the target has there */
 	STG_BIG_FINISH, /* all segments are there: give the file its metadata and its name */
 };
 
 struct stg_big_claim {
 	enum stg_big_work work;
 	bool create;          /* the temporary file may not be there yet */
+	bool resumed;         /* CHECK: an earlier run has sent it, this one did not */
 	bool whole;           /* without the help of the basis: that did not do */
 	uint64_t index, off, bytes;
 	uint64_t size;        /* of the file, as it is known now; SUMS: of the basis */
@@ -47,13 +49,18 @@ struct stg_big_claim {
 
 struct stg_bigfile;
 
+/* A temporary name, made of the run's id and a number that was not used in it. */
+void stg_bigfile_name(uint64_t id, unsigned serial, char ret[TP_TEMP_MAX + 1]);
+
 /*
  * fd is its source, taken over in any case; item (copied) is what it is about, st what fd
- * was like when it was opened.  id and serial make up its temporary name.  When item is an
- * update that may use what the target has, its sums are the first work.  -ENOMEM.
+ * was like when it was opened.  resume: the target may have parts of it under the temporary
+ * name temp, from an earlier run; it is asked for them first.  When item is an update that
+ * may use what the target has, the sums of that are the first work.  -ENOMEM.
  */
-int stg_bigfile_new(int fd, const struct stg_item *item, const struct stg_stat *st, uint64_t id,
-		    unsigned serial, struct stg_bigfile **ret, struct err *e) _must_check_;
+int stg_bigfile_new(int fd, const struct stg_item *item, const struct stg_stat *st,
+		    const char *temp, bool resume, struct stg_bigfile **ret, struct err *e)
+	_must_check_;
 struct stg_bigfile *stg_bigfile_ref(struct stg_bigfile *b);
 void stg_bigfile_unref(struct stg_bigfile *b); /* NULL is fine */
 
@@ -90,6 +97,13 @@ bool stg_bigfile_done(struct stg_bigfile *b, const struct stg_big_claim *c,
 		      const struct tp_hash_value *hash);
 void stg_bigfile_back(struct stg_bigfile *b, const struct stg_big_claim *c);
 bool stg_bigfile_again(struct stg_bigfile *b, const struct stg_big_claim *c);
+
+/*
+ * Of VERIFY: the target has this (NULL: it has nothing there).  The claim is ended, and the
+ * segment can be claimed again, to be sent or to be checked.
+ */
+void stg_bigfile_found(struct stg_bigfile *b, const struct stg_big_claim *c,
+		       const struct tp_hash_value *hash);
 
 /*
  * Of SUMS: these are the sums, or (NULL, 0) there are none, and the file is sent without a

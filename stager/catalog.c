@@ -38,7 +38,9 @@ static const char schema[] =
 	"CREATE TABLE IF NOT EXISTS finding(path BLOB PRIMARY KEY, what INTEGER, cause INTEGER,"
 	" detail BLOB, round INTEGER, fixed INTEGER) WITHOUT ROWID;"
 	"CREATE TABLE IF NOT EXISTS check_link(ino INTEGER, dev INTEGER, path BLOB, name BLOB,"
-	" same INTEGER, PRIMARY KEY(ino, dev, path, name)) WITHOUT ROWID;";
+	" same INTEGER, PRIMARY KEY(ino, dev, path, name)) WITHOUT ROWID;"
+	"CREATE TABLE IF NOT EXISTS partial(dir INTEGER, name BLOB, temp BLOB,"
+	" PRIMARY KEY(dir, name)) WITHOUT ROWID;";
 
 static const char *const queries[Q_COUNT] = {
 	[Q_GET_FACT] = "SELECT value FROM fact WHERE key=?1",
@@ -97,6 +99,10 @@ static const char *const queries[Q_COUNT] = {
 			      " WHERE l.ino=a.ino AND l.dev=a.dev) FROM check_link a"
 			      " WHERE (ino,dev,path,name)>(?1,?2,?3,?4) OR ?6"
 			      " ORDER BY ino,dev,path,name LIMIT ?5",
+	[Q_PUT_PARTIAL] = "INSERT OR REPLACE INTO partial VALUES(?1,?2,?3)",
+	[Q_GET_PARTIAL] = "SELECT temp FROM partial WHERE dir=?1 AND name=?2",
+	[Q_DEL_PARTIAL] = "DELETE FROM partial WHERE dir=?1 AND name=?2 AND temp=?3",
+	[Q_COUNT_PARTIALS] = "SELECT count(*) FROM partial WHERE temp=?1 OR ?1=x''",
 };
 
 struct stg_catalog_reader {
@@ -576,7 +582,8 @@ int stg_catalog_begin_full(struct stg_catalog *c, struct stg_phase_row *p, struc
 
 	if (r < 0)
 		return r;
-	r = exec_sql(c->db, "DELETE FROM entry; DELETE FROM dirty; DELETE FROM link", e);
+	r = exec_sql(c->db, "DELETE FROM entry; DELETE FROM dirty; DELETE FROM link;"
+		     " DELETE FROM partial", e);
 	if (r == 0)
 		r = put_phase(c, p, e);
 	if (r == 0)

@@ -219,6 +219,26 @@ struct stg_follower_page {
 int stg_catalog_next_follower(struct stg_catalog *c, struct stg_follower_page *page,
 			      struct err *e) _must_check_;
 
+/* --- big files that are not finished --- */
+
+/*
+ * The target gathers the file name in directory dir under the temporary name temp.  That is
+ * kept for the next run, which goes on with what it finds there, whatever the source has.
+ */
+int stg_catalog_put_partial(struct stg_catalog *c, uint64_t dir, struct bytes name,
+			    struct bytes temp, struct err *e) _must_check_;
+/* 1 and *ret (TP_TEMP_MAX + 1 bytes), or 0: there is none. */
+int stg_catalog_get_partial(struct stg_catalog *c, uint64_t dir, struct bytes name, char *ret,
+			    struct err *e) _must_check_;
+/* It is finished, or given up. */
+int stg_catalog_drop_partial(struct stg_catalog *c, uint64_t dir, struct bytes name,
+			     struct bytes temp, struct err *e) _must_check_;
+/* Is temp one of them (empty: is there any)?  1, 0. */
+int stg_catalog_has_partial(struct stg_catalog *c, struct bytes temp, struct err *e)
+	_must_check_;
+/* Forget all of them: their temporary names are as good as any left-over. */
+int stg_catalog_clear_partials(struct stg_catalog *c, struct err *e) _must_check_;
+
 /* --- the delete plan --- */
 
 struct stg_removal {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * stager/catalog_parts.h - what catalog.c and catalog_findings.c share: the database, its
+ * stager/catalog_parts.h - what catalog.c, catalog_findings.c and catalog_partial.c share: the database, its
  * statements, and one write.  Nothing else includes it; callers use stager/catalog.h.
  */
 #include <pthread.h>
@@ -49,6 +49,10 @@ enum query {
 	Q_PUT_CHECK_LINK,
 	Q_ADD_CHECK_LINKS,
 	Q_NEXT_CHECK_LINK,
+	Q_PUT_PARTIAL,
+	Q_GET_PARTIAL,
+	Q_DEL_PARTIAL,
+	Q_COUNT_PARTIALS,
 	Q_COUNT,
 };
 

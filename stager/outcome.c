@@ -126,8 +126,11 @@ int peer_on_refuse(struct peer *p, const struct tp_refusal *m, struct err *e)
 	f->refused = true;
 	item = f->item;
 	job = f->job;
-	if (ends_phase(m->error))
-		return phase_over(f, m, e);
+	if (ends_phase(m->error)) {
+		int r = job && job->kind == STG_JOB_BIG ? peer_big_lost(p, job, e) : 0;
+
+		return r < 0 ? r : phase_over(f, m, e);
+	}
 	if (f->kind == FLIGHT_BELOW || f->kind == FLIGHT_REMOVED) {
 		if (kept(p, m)) {
 			if (item)

@@ -664,9 +664,14 @@ static int leftovers_stage(struct stg_phase *ph, struct err *e)
 	uint64_t reconnects = atomic_load(&ph->run.count.reconnects);
 	bool delete = ph->run.delete, limited = ph->run.delete_limited;
 	struct stg_filter_dir *node = NULL;
-	int r = 0;
+	/* A big file that was begun by an earlier run and does not exist any more. */
+	int partials = stg_catalog_has_partial(ph->run.catalog, bytes_of("", 0), e), r = 0;
 
-	if (reconnects == ph->reconnects || atomic_load(&ph->run.count.left))
+	if (partials > 0)
+		r = stg_catalog_clear_partials(ph->run.catalog, e);
+	if (r < 0 || partials < 0)
+		return r < 0 ? r : partials;
+	if ((!partials && reconnects == ph->reconnects) || atomic_load(&ph->run.count.left))
 		return 0;
 	ph->reconnects = reconnects;
 	if (!ph->leftovers)

@@ -62,6 +62,7 @@ enum slot_kind {
 	SLOT_COMPARE,   /* a listing is coming, for a job */
 	SLOT_REMOVE,    /* a listing of a tree to remove */
 	SLOT_SUMS,      /* sums of a part of a big file are coming */
+	SLOT_HASHED,    /* the hash of one is */
 };
 
 struct slot {
@@ -197,12 +198,15 @@ int peer_take_big(struct peer *p, struct stg_job *job, struct err *e) _must_chec
 int peer_step_segment(struct peer *p, struct err *e) _must_check_;
 /* Forget the segment that is being read. */
 void peer_segment_close(struct peer *p);
-/* TP_SUMS */
+/* TP_SUMS, TP_HASHED */
 int peer_on_sums(struct peer *p, const struct tp_frame *f, struct err *e) _must_check_;
+int peer_on_hashed(struct peer *p, const struct tp_frame *f, struct err *e) _must_check_;
 /* What became of a completion of a BIG job; it is dealt with. */
 int peer_big_acked(struct peer *p, struct flight *f, struct err *e) _must_check_;
 int peer_big_refused(struct peer *p, struct flight *f, const struct tp_refusal *m,
 		     const char *operation, const char *text, struct err *e) _must_check_;
+/* The target has no room: nothing of the file is kept. */
+int peer_big_lost(struct peer *p, struct stg_job *job, struct err *e) _must_check_;
 /* The connection is gone: others go on with what the job had claimed. */
 int peer_give_back_big(struct peer *p, struct stg_job *job, struct err *e) _must_check_;
 

@@ -518,6 +518,8 @@ int stg_phase_clean(struct stg_migration *m, struct err *e)
 	ph.run.sessions = 1;
 	r = stg_pass_leftovers_filter(&filter, &node, e);
 	if (r == 0)
+		r = stg_catalog_clear_partials(m->catalog, e);
+	if (r == 0)
 		r = stg_migration_activate(m, &ph.run, e);
 	if (r == 0)
 		r = stg_senders_start(&ph.run, &ph.senders, e);

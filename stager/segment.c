@@ -33,6 +33,14 @@ static int push_job(struct peer *p, struct stg_bigfile *b, struct err *e)
 	return r;
 }
 
+static int drop_partial(struct peer *p, const struct stg_job *job, struct err *e)
+{
+	const struct stg_item *item = &job->items[0];
+
+	return stg_catalog_drop_partial(p->run->catalog, item->dir, item->name,
+					bytes_str(stg_bigfile_temp(job->big)), e);
+}
+
 /*
  * Nothing is left to do for the claim of this job.  When the file was given up and nobody
  * else is at it, what the target has of it goes.
@@ -61,30 +69,51 @@ static int end_job(struct peer *p, struct stg_job *job, struct err *e)
 	return r;
 }
 
+/* Nobody shall go on with the file.  1: this was the first to say so; 0; or negative. */
+static int kill_file(struct peer *p, struct stg_job *job, struct err *e)
+{
+	bool first = stg_bigfile_kill(job->big);
+	int r = first ? drop_partial(p, job, e) : 0;
+
+	if (r == 0)
+		r = settle_claim(p, job, e);
+	return r < 0 ? r : first;
+}
+
 /* The source cannot be read: the file is given up, once. */
 static int give_up(struct peer *p, struct stg_job *job, const char *operation, int code,
 		   struct err *e)
 {
-	bool first = stg_bigfile_kill(job->big);
-	int r = settle_claim(p, job, e);
+	int r = kill_file(p, job, e);
 
-	if (first)
+	if (r > 0)
 		peer_source_error(p, job, &job->items[0], operation, code);
 	else
 		peer_item_done(p, job, &job->items[0]);
-	return r;
+	return MIN(r, 0);
 }
 
+/* Go on with what an earlier run has left, or begin under a new name. */
 int peer_begin_big(struct peer *p, struct stg_job *job, struct stg_item *item, int fd,
 		   const struct stg_stat *st, struct err *e)
 {
-	struct stg_bigfile *b;
-	int r = stg_bigfile_new(fd, item, st, p->run->id,
-				atomic_fetch_add(&p->run->big_serial, 1), &b, e);
+	struct stg_bigfile *b = NULL;
+	char temp[TP_TEMP_MAX + 1];
+	int resume = stg_catalog_get_partial(p->run->catalog, item->dir, item->name, temp, e);
+	int r = MIN(resume, 0);
 
-	if (r < 0)
+	if (resume == 0) {
+		stg_bigfile_name(p->run->id, atomic_fetch_add(&p->run->big_serial, 1), temp);
+		r = stg_catalog_put_partial(p->run->catalog, item->dir, item->name,
+					    bytes_str(temp), e);
+	}
+	if (r < 0) {
+		close(fd);
 		return r;
-	r = push_job(p, b, e);
+	}
+	r = stg_bigfile_new(fd, item, st, temp, resume > 0, &b, e);
+	if (r == 0)
+		r = push_job(p, b, e);
 	stg_bigfile_unref(b);
 	if (r == 0)
 		peer_item_done(p, job, item);
@@ -167,10 +196,20 @@ static int end_segment(struct peer *p, struct err *e)
 
 	tp_hash_final(p->hash, job->claim.bytes, &f.row.hash);
 	peer_segment_close(p);
-	if (check && tp_hash_eq(&f.row.hash, &job->claim.hash))
+	if (check && tp_hash_eq(&f.row.hash, &job->claim.hash)) {
+		if (job->claim.resumed) {
+			atomic_fetch_add_explicit(&p->run->count.matched, job->claim.bytes,
+						  memory_order_relaxed);
+			if (p->run->progress)
+				stg_progress_add_bytes(p->run->progress, job->claim.bytes);
+		}
 		return segment_done(p, job, &f.row.hash, e);
-	if (check)
+	}
+	if (check) {
+		/* From here on nobody knows any more what the target has there. */
+		job->claim.work = STG_BIG_SEND;
 		return begin_sending(p, job, e);
+	}
 	if (tp_put_close(&p->out, slot, job->claim.bytes, &f.row.hash) < 0)
 		return no_memory(e);
 	return peer_add_flight(p, &f, e);
@@ -335,19 +374,28 @@ int peer_step_segment(struct peer *p, struct err *e)
 
 /* --- the basis --- */
 
+/* A slot for an answer about something in the job's directory. */
+static int ask_slot(struct peer *p, struct stg_job *job, enum slot_kind kind, struct err *e)
+{
+	int at, r = peer_enter(p, job->items[0].path, false, e);
+
+	if (r < 0)
+		return r;
+	at = peer_slot_new(p, kind, e);
+	if (at >= 0)
+		p->slots[at].job = job;
+	return at;
+}
+
 static int ask_sums(struct peer *p, struct stg_job *job, struct err *e)
 {
 	const struct stg_big_claim *c = &job->claim;
 	struct tp_range m = { .size = c->size, .off = c->off, .bytes = c->bytes,
 			      .name = job->items[0].name, .block = c->block };
-	int at, r = peer_enter(p, job->items[0].path, false, e);
+	int at = ask_slot(p, job, SLOT_SUMS, e);
 
-	if (r < 0)
-		return r;
-	at = peer_slot_new(p, SLOT_SUMS, e);
 	if (at < 0)
 		return at;
-	p->slots[at].job = job;
 	return tp_put_sumreq(&p->out, (uint16_t)at, &m) < 0 ? no_memory(e) : 0;
 }
 
@@ -372,6 +420,46 @@ int peer_on_sums(struct peer *p, const struct tp_frame *f, struct err *e)
 	return r < 0 ? r : end_job(p, job, e);
 }
 
+/* --- what an earlier run has left --- */
+
+static int ask_hash(struct peer *p, struct stg_job *job, struct err *e)
+{
+	const struct stg_big_claim *c = &job->claim;
+	struct tp_range m = { .off = c->off, .bytes = c->bytes,
+			      .name = bytes_str(stg_bigfile_temp(job->big)) };
+	int at = ask_slot(p, job, SLOT_HASHED, e);
+
+	if (at < 0)
+		return at;
+	return tp_put_hashreq(&p->out, (uint16_t)at, &m) < 0 ? no_memory(e) : 0;
+}
+
+int peer_on_hashed(struct peer *p, const struct tp_frame *f, struct err *e)
+{
+	struct slot *s = f->slot < PEER_SLOTS ? &p->slots[f->slot] : NULL;
+	struct tp_hash_value hash, zeros;
+	struct stg_job *job;
+	uint32_t error;
+	bool nothing;
+	int r;
+
+	if (!s || s->kind != SLOT_HASHED)
+		return err_set(e, -ERR_PROTOCOL, "a hash that was not asked for");
+	r = tp_get_hashed(f, &error, &hash, e);
+	if (r < 0)
+		return r;
+	job = s->job;
+	peer_slot_free(p, s);
+	/* The open segment has the session's hash in use. */
+	r = tp_hash_zeros_of(job->claim.bytes, &zeros, e);
+	if (r < 0)
+		return r;
+	nothing = error || tp_hash_eq(&hash, &zeros);
+	stg_bigfile_found(job->big, &job->claim, nothing ? NULL : &hash);
+	r = push_job(p, job->big, e);
+	return r < 0 ? r : end_job(p, job, e);
+}
+
 /* --- the end of the file --- */
 
 static int put_finish(struct peer *p, struct stg_job *job, const struct stg_stat *st, bool live,
@@ -391,8 +479,7 @@ static int put_finish(struct peer *p, struct stg_job *job, const struct stg_stat
 	r = peer_put_entry(p, TP_FINISH, job->claim.create ? TP_F_CREATE : 0, 0, &m, st,
 			   item->name);
 	if (r < 0) {
-		stg_bigfile_kill(job->big);
-		if (settle_claim(p, job, e) < 0)
+		if (kill_file(p, job, e) < 0)
 			return no_memory(e);
 		return peer_put_failed(p, job, item, r, e);
 	}
@@ -402,15 +489,12 @@ static int put_finish(struct peer *p, struct stg_job *job, const struct stg_stat
 /* What was sent is not what is there: send it from the start, under another temporary name. */
 static int begin_anew(struct peer *p, struct stg_job *job, enum stg_op op, struct err *e)
 {
-	bool first = stg_bigfile_kill(job->big);
-	int r = settle_claim(p, job, e);
+	int r = kill_file(p, job, e);
 
-	if (r < 0)
-		return r;
-	if (first)
+	if (r > 0)
 		return peer_item_again(p, job, &job->items[0], op, e);
 	peer_item_done(p, job, &job->items[0]);
-	return 0;
+	return r;
 }
 
 /* All segments are there.  Has the source stayed what it was? */
@@ -452,6 +536,8 @@ int peer_take_big(struct peer *p, struct stg_job *job, struct err *e)
 	switch (job->claim.work) {
 	case STG_BIG_SUMS:
 		return ask_sums(p, job, e);
+	case STG_BIG_VERIFY:
+		return ask_hash(p, job, e);
 	case STG_BIG_SEND:
 		return begin_sending(p, job, e);
 	case STG_BIG_CHECK:
@@ -469,9 +555,20 @@ int peer_take_big(struct peer *p, struct stg_job *job, struct err *e)
 
 int peer_big_acked(struct peer *p, struct flight *f, struct err *e)
 {
+	int r;
+
 	if (f->kind == FLIGHT_SEGMENT)
 		return segment_done(p, f->job, &f->row.hash, e);
-	return end_job(p, f->job, e);
+	r = drop_partial(p, f->job, e);
+	return r < 0 ? r : end_job(p, f->job, e);
+}
+
+/* What was gathered is kept, for when the removals have made room for its name. */
+static int wait_for_removal(struct peer *p, struct stg_job *job, struct err *e)
+{
+	int r = stg_run_again(p->run, &job->items[0], e);
+
+	return r < 0 ? r : end_job(p, job, e);
 }
 
 int peer_big_refused(struct peer *p, struct flight *f, const struct tp_refusal *m,
@@ -490,22 +587,23 @@ int peer_big_refused(struct peer *p, struct flight *f, const struct tp_refusal *
 	if (m->error == TP_E_STALE)
 		return begin_anew(p, job, stg_bigfile_ended(job->big) ? STG_OP_VERIFY :
 									STG_OP_SEND, e);
-	if (!stg_bigfile_kill(job->big))
-		return end_job(p, job, e);
-	r = settle_claim(p, job, e);
-	if (r < 0)
-		return r;
-	if (m->error == TP_E_BLOCKED && !item->after_removal) {
-		r = stg_run_again(p->run, item, e);
+	if (m->error == TP_E_BLOCKED && !item->after_removal)
+		return wait_for_removal(p, job, e);
+	r = kill_file(p, job, e);
+	if (r <= 0)
 		peer_item_done(p, job, item);
-		return r;
-	}
-	if (m->error == TP_E_BLOCKED)
+	else if (m->error == TP_E_BLOCKED)
 		peer_item_failed(p, job, item, operation, -ENOTEMPTY,
 				 "a directory that is not empty is in its place on the target");
 	else
 		peer_item_failed(p, job, item, operation, -(int)m->error, text);
-	return 0;
+	return MIN(r, 0);
+}
+
+int peer_big_lost(struct peer *p, struct stg_job *job, struct err *e)
+{
+	stg_bigfile_kill(job->big);
+	return drop_partial(p, job, e);
 }
 
 int peer_give_back_big(struct peer *p, struct stg_job *job, struct err *e)

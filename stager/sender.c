@@ -198,6 +198,8 @@ static int on_frame(struct peer *p, const struct tp_frame *f, struct err *e)
 		return on_signature(p, f, e);
 	case TP_SUMS:
 		return peer_on_sums(p, f, e);
+	case TP_HASHED:
+		return peer_on_hashed(p, f, e);
 	case TP_DURABLE:
 		r = tp_get_number(f, &n, e);
 		if (r < 0)

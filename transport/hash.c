@@ -255,6 +255,18 @@ void tp_hash_content(struct tp_hash *h, const void *p, size_t n, struct tp_hash_
 	tp_hash_final(h, n, ret);
 }
 
+int tp_hash_zeros_of(uint64_t n, struct tp_hash_value *ret, struct err *e)
+{
+	struct tp_hash *h;
+	int r = tp_hash_new(&h, e);
+
+	if (r < 0)
+		return r;
+	tp_hash_zeros(h, n, ret);
+	tp_hash_free(h);
+	return 0;
+}
+
 /* Hash [from, to) of fd; less when the file ends before.  Bytes hashed, or -errno. */
 static int64_t hash_extent(struct tp_hash *h, int fd, void *buf, size_t buf_bytes,
 			   uint64_t from, uint64_t to)

@@ -75,6 +75,8 @@ static inline uint64_t tp_leaf_bytes(uint64_t size, uint64_t index)
 
 /* The hash of n zeros, which is that of a hole, and of a leaf that a tree leaves out. */
 void tp_hash_zeros(struct tp_hash *h, uint64_t n, struct tp_hash_value *ret);
+/* The same, where no struct tp_hash is at hand. */
+int tp_hash_zeros_of(uint64_t n, struct tp_hash_value *ret, struct err *e) _must_check_;
 
 /*
  * Put the hash of a file of size bytes together from those of all its leaves: after a reset,

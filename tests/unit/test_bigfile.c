@@ -39,6 +39,7 @@ static int setup(void **state)
 				 .name = { (const uint8_t *)"name", 4 } };
 	struct fixture *f = calloc(1, sizeof(*f));
 	struct stg_stat st = { .mode = S_IFREG | 0600, .size = 4 * LEAF + 100 };
+	char temp[TP_TEMP_MAX + 1];
 	struct err e;
 
 	assert_non_null(f);
@@ -48,7 +49,8 @@ static int setup(void **state)
 	assert_int_equal(pwrite(f->fd, "b", 1, (off_t)(2 * LEAF - 1)), 1);
 	assert_int_equal(pwrite(f->fd, "c", 1, (off_t)(4 * LEAF + 50)), 1);
 	item.st = st;
-	assert_int_equal(stg_bigfile_new(dup(f->fd), &item, &st, 0xab, 7, &f->b, &e), 0);
+	stg_bigfile_name(0xab, 7, temp);
+	assert_int_equal(stg_bigfile_new(dup(f->fd), &item, &st, temp, false, &f->b, &e), 0);
 	*state = f;
 	return 0;
 }
@@ -246,7 +248,7 @@ static struct stg_bigfile *with_basis(struct fixture *f, uint64_t bytes)
 	struct stg_bigfile *b;
 	struct err e;
 
-	assert_int_equal(stg_bigfile_new(dup(f->fd), &item, &st, 1, 1, &b, &e), 0);
+	assert_int_equal(stg_bigfile_new(dup(f->fd), &item, &st, "t", false, &b, &e), 0);
 	return b;
 }
 

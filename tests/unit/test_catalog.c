@@ -15,6 +15,7 @@
 #include "common/io.h"
 #include "common/macro.h"
 #include "stager/catalog.h"
+#include "transport/protocol.h"
 
 #define MANY (2 * STG_PAGE_ROWS + 17) /* three pages */
 
@@ -910,6 +911,33 @@ static void an_old_version_is_upgraded(void **state)
 	}
 }
 
+static void partial_files_are_remembered(void **state)
+{
+	struct fixture *f = *state;
+	struct bytes any = bytes_of("", 0), t1 = bytes_str(".stager-tmp.1"),
+		     t2 = bytes_str(".stager-tmp.2");
+	char temp[TP_TEMP_MAX + 1];
+
+	assert_int_equal(stg_catalog_has_partial(f->c, any, &f->e), 0);
+	OK(stg_catalog_put_partial(f->c, 5, bytes_str("a"), t1, &f->e));
+	reopen(f);
+	assert_int_equal(stg_catalog_get_partial(f->c, 5, bytes_str("a"), temp, &f->e), 1);
+	assert_string_equal(temp, ".stager-tmp.1");
+	assert_int_equal(stg_catalog_get_partial(f->c, 5, bytes_str("b"), temp, &f->e), 0);
+	assert_int_equal(stg_catalog_get_partial(f->c, 6, bytes_str("a"), temp, &f->e), 0);
+	/* Under another name by now: the old one is not what is dropped. */
+	OK(stg_catalog_put_partial(f->c, 5, bytes_str("a"), t2, &f->e));
+	OK(stg_catalog_drop_partial(f->c, 5, bytes_str("a"), t1, &f->e));
+	assert_int_equal(stg_catalog_has_partial(f->c, t1, &f->e), 0);
+	assert_int_equal(stg_catalog_has_partial(f->c, t2, &f->e), 1);
+	assert_int_equal(stg_catalog_has_partial(f->c, any, &f->e), 1);
+	OK(stg_catalog_drop_partial(f->c, 5, bytes_str("a"), t2, &f->e));
+	assert_int_equal(stg_catalog_has_partial(f->c, any, &f->e), 0);
+	OK(stg_catalog_put_partial(f->c, 5, bytes_str("a"), t2, &f->e));
+	OK(stg_catalog_clear_partials(f->c, &f->e));
+	assert_int_equal(stg_catalog_has_partial(f->c, any, &f->e), 0);
+}
+
 static void a_damaged_file_is_refused(void **state)
 {
 	struct fixture *f = *state;
@@ -987,6 +1015,7 @@ int main(void)
 		CATALOG_TEST(followers_come_in_pages),
 		CATALOG_TEST(removals_come_in_pages),
 		CATALOG_TEST(a_directory_that_is_unsure_is_marked_by_its_path),
+		CATALOG_TEST(partial_files_are_remembered),
 		CATALOG_TEST(an_old_version_is_upgraded),
 		CATALOG_TEST(a_newer_version_is_refused),
 		CATALOG_TEST(a_damaged_file_is_refused),

@@ -1225,6 +1225,48 @@ static void a_broken_connection_costs_some_segments(void **state)
 	}
 }
 
+/* What the first run has sent of it is not sent again, unless the source has changed. */
+static void a_run_that_was_stopped_goes_on_inside_a_big_file(void **state)
+{
+	struct fixture *f = *state;
+
+	make_big(f);
+	for (int changed = 0; changed < 2; changed++) {
+		char full[PATH_BYTES];
+
+		f->con.fault = FAULT_SIGNAL;
+		f->con.times = 1;
+		f->con.after = 25 << 20;
+		assert_int_equal(run(f, STG_PHASE_FULL), -ERR_CANCELLED);
+		assert_false(exists(f->target, "d/big"));
+		assert_true(has_leftovers(f, "d"));
+		f->con.fault = FAULT_NONE;
+		if (changed) {
+			_cleanup_close_ int fd = open(at_root(full, f->source, "d/big"),
+						      O_WRONLY | O_CLOEXEC);
+
+			assert_int_equal(pwrite(fd, "x", 1, 5), 1);
+		}
+		run_well(f, STG_PHASE_FULL);
+		same_trees(f);
+		assert_false(has_leftovers(f, "d"));
+		assert_true(stat_of(f, "bytes_matched") >= 16 << 20);
+		assert_true(stat_of(f, "bytes_literal") <= BIG_BYTES - (8 << 20));
+		take_away(f->target, "d");
+		take_away(f->state, "");
+	}
+	/* What is begun and then goes from the source leaves nothing. */
+	f->con.fault = FAULT_SIGNAL;
+	assert_int_equal(run(f, STG_PHASE_FULL), -ERR_CANCELLED);
+	assert_true(has_leftovers(f, "d"));
+	f->con.fault = FAULT_NONE;
+	take_away(f->source, "d/big");
+	take_away(f->source, "d/name");
+	run_well(f, STG_PHASE_FULL);
+	same_trees(f);
+	assert_false(has_leftovers(f, "d"));
+}
+
 /* A directory that is to go is in its way, and another one that must stay. */
 static void a_big_file_takes_the_place_of_a_directory(void **state)
 {
@@ -1242,6 +1284,8 @@ static void a_big_file_takes_the_place_of_a_directory(void **state)
 	run_well(f, STG_PHASE_FULL);
 	same_trees(f);
 	assert_false(has_leftovers(f, "d"));
+	/* What was gathered has waited for the removal. */
+	assert_int_equal(stat_of(f, "bytes_literal"), 0);
 }
 
 /* --- what cannot be read --- */
@@ -1338,6 +1382,7 @@ int main(void)
 		PHASE_TEST(a_big_file_goes_in_segments),
 		PHASE_TEST(what_a_big_file_had_before_is_copied),
 		PHASE_TEST(a_broken_connection_costs_some_segments),
+		PHASE_TEST(a_run_that_was_stopped_goes_on_inside_a_big_file),
 		PHASE_TEST(a_big_file_takes_the_place_of_a_directory),
 		PHASE_TEST(manual_mode_stops_and_goes_on_at_the_next_call),
 		PHASE_TEST(a_broken_incremental_is_made_good),
