@@ -18,6 +18,7 @@
 #include "common/log.h"
 #include "common/self.h"
 #include "common/text.h"
+#include "config/target.h"
 
 int agt_check_supported(const struct agt_options *o, char **ret, struct err *e)
 {
@@ -179,57 +180,25 @@ static bool asks_for(const char *const *only, const char *name)
 	return !only;
 }
 
-/* "host", "host:port", "[2001:db8::1]:22"; *host is the caller's to free. */
-static int parse_target(const char *spec, char **host, unsigned *port, struct err *e)
-{
-	const char *colon = strrchr(spec, ':'), *end = spec + strlen(spec);
-	bool bracket = *spec == '[';
-	char *stop = NULL;
-
-	if (bracket) {
-		const char *close = strchr(spec, ']');
-
-		if (!close || (close[1] && close[1] != ':'))
-			return err_set(e, -ERR_USAGE, "--target %s: wanted HOST, HOST:PORT or [ADDRESS]:PORT",
-				       spec);
-		colon = close[1] ? close + 1 : NULL;
-		end = close;
-		spec++;
-	} else if (colon && strchr(spec, ':') != colon) {
-		colon = NULL; /* an IPv6 address by itself */
-	} else if (colon) {
-		end = colon;
-	}
-	*port = 22;
-	if (colon) {
-		unsigned long v = strtoul(colon + 1, &stop, 10);
-
-		if (colon[1] < '0' || colon[1] > '9' || *stop || !v || v > 65535)
-			return err_set(e, -ERR_USAGE, "--target: %s is no port", colon + 1);
-		*port = (unsigned)v;
-	}
-	if (end == spec)
-		return err_set(e, -ERR_USAGE, "--target: no host is named");
-	*host = strndup(spec, (size_t)(end - spec));
-	return *host ? 0 : err_sysn(e, -ENOMEM, "--target");
-}
-
 static int run_checks(const struct agt_context *ctx, struct chk_opts *opts,
 		      struct chk_report **ret, struct err *e)
 {
 	const struct agt_check_options *o = &ctx->options->check;
-	_cleanup_free_ char *host = NULL, *supported = NULL;
+	_cleanup_(cfg_target_fini) struct cfg_target target = { 0 };
+	_cleanup_free_ char *supported = NULL;
 	struct err why = { 0 };
-	int r = agt_check_supported(ctx->options, &supported, e);
+	int r;
 
+	if (o->offline && o->target)
+		return err_set(e, -ERR_USAGE, "--offline and --target exclude each other");
+	r = agt_check_supported(ctx->options, &supported, e);
 	if (r == 0 && o->target)
-		r = parse_target(o->target, &host, &opts->target_port, e);
+		r = cfg_target_parse(o->target, &target, e);
 	if (r < 0)
 		return r;
-	if (o->offline && host)
-		return err_set(e, -ERR_USAGE, "--offline and --target exclude each other");
 	opts->supported = supported;
-	opts->target_host = host;
+	opts->target_host = target.host;
+	opts->target_port = target.port;
 	/* The clock of another root is this one's: it would say nothing about that root. */
 	if (!o->offline && !opts->root && asks_for(opts->only, "CLOCK") &&
 	    agt_control_clock(ctx->options, ctx->stop, &opts->server_time_s,

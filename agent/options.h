@@ -53,7 +53,7 @@ struct agt_check_options {
 	bool install_rsync;
 	struct strlist only;     /* names, each maybe several with commas between them */
 	const char *root;        /* NULL: the running system */
-	const char *target;      /* HOST[:PORT] */
+	const char *target;      /* SPEC, as of stager --target */
 	unsigned migration_port; /* 0: not given */
 };
 
