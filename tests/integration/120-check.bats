@@ -1,0 +1,267 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+#
+# stager-agent check: what a person sees, what a program reads, and the real limits of this
+# host's control groups.
+
+bats_require_minimum_version 1.5.0
+
+export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1:exitcode=99}"
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1:exitcode=99}"
+
+setup() {
+	AGENT=${STAGER_PREFIX:?set STAGER_PREFIX to an install prefix}/sbin/stager-agent
+	[ -x "$AGENT" ] || { echo "no program at $AGENT"; return 1; }
+	W=$(mktemp -d "${STAGER_TEST_DIR:-/var/tmp}/stager-check.XXXXXX")
+	OUT=$W/out
+	FILE=$OUT/precheck_source_checks.json
+	SERVER=
+	echo '{}' >"$W/agent.json"
+	unset NO_COLOR SMS_ENDPOINT RESULT_PATH
+	# A root of a system that SMS takes, and what of it is not looked at by most tests.
+	mkdir -p "$W/root/etc"
+	release debian 8
+}
+
+teardown() {
+	[ -z "$SERVER" ] || kill "$SERVER" || true
+	rm -rf "$W"
+}
+
+release() { printf 'ID=%s\nVERSION_ID="%s"\n' "$1" "$2" >"$W/root/etc/os-release"; }
+
+check() { "$AGENT" check --config "$W/agent.json" --out "$OUT" "$@"; }
+
+# query FILE EXPRESSION: of the JSON in FILE, as j.
+query() { python3 -c 'import json,sys; j=json.load(open(sys.argv[1])); print(eval(sys.argv[2]))' "$@"; }
+
+@test "check: a system on the list is usable, exit 0" {
+	run -0 check --root "$W/root" --only OS_VERSION
+	[ "${lines[-1]}" = "SMS: usable" ]
+}
+
+@test "check: a version that is not on the list comes out as SMS.6504, exit 40" {
+	release ubuntu 99.04
+	run -40 check --root "$W/root" --only OS_VERSION
+	[ "${lines[-1]}" = "SMS: unusable (OS_VERSION: SMS.6504) -> staged sync" ]
+	[[ ${lines[0]} == ERROR\ *OS_VERSION* ]]
+}
+
+@test "check: the list of systems can be replaced" {
+	release ubuntu 99.04
+	echo "ubuntu 99.04 bios,uefi UBUNTU_%1_%2_64BIT" >"$W/list"
+	run -0 check --root "$W/root" --only OS_VERSION --supported-os "$W/list"
+	echo "ubuntu" >"$W/list"
+	run -40 check --root "$W/root" --only OS_VERSION,RSYNC --supported-os "$W/list"
+	[[ $output == *"could not tell: $W/list: line 1: wanted: ID VERSIONS FIRMWARE CODE"* ]]
+}
+
+@test "check --json: the document of the contract, the file holds the same and more" {
+	check --offline --json >"$W/json" || [ $? -eq 40 ]
+	query "$W/json" '[set(c) for c in j["checks"]] == [{"name", "result", "sms_code", "value", "limit",
+		"unit", "message", "remedy"}] * len(j["checks"]) and set(j) == {"verdict", "sms_usable", "checks"}' |
+		grep -qx True
+	query "$W/json" 'all(c["result"] in ("OK", "WARN", "ERROR") and bool(c["remedy"]) == (c["result"] != "OK")
+		for c in j["checks"])' | grep -qx True
+	query "$W/json" 'j["sms_usable"] == (not any(c["result"] == "ERROR" for c in j["checks"]))' | grep -qx True
+	[ "$(query "$W/json" 'j["checks"]')" = "$(query "$FILE" 'j["checks"]')" ]
+	[ "$(query "$W/json" 'j["verdict"]')" = "$(query "$FILE" 'j["verdict"]')" ]
+	query "$FILE" 'bool(j["run_id"] and j["tool_version"] and j["generated_at"] > 0)' | grep -qx True
+	# The network was not asked.
+	query "$W/json" '"CLOCK" not in [c["name"] for c in j["checks"]]' | grep -qx True
+}
+
+# plain FILE: there is something in it, and no escape.
+plain() { [ "$(grep -c "OS_VERSION" "$1")" -gt 0 ] && [ "$(grep -c $'\033' "$1")" -eq 0 ]; }
+
+@test "check: a table without colours, with them on a terminal, never with NO_COLOR" {
+	command -v script >/dev/null || skip "no script(1) here"
+	check --root "$W/root" --only OS_VERSION >"$W/table"
+	plain "$W/table"
+	cmd="$AGENT check --config $W/agent.json --out $OUT --root $W/root --only OS_VERSION"
+	TERM=xterm script -qec "$cmd" /dev/null </dev/null >"$W/table"
+	grep -q $'\033\[32mOK' "$W/table"
+	TERM=xterm NO_COLOR=1 script -qec "$cmd" /dev/null </dev/null >"$W/table"
+	plain "$W/table"
+	TERM=dumb script -qec "$cmd" /dev/null </dev/null >"$W/table"
+	plain "$W/table"
+}
+
+@test "check: control bytes of the host's names reach no terminal" {
+	mkdir -p "$W/root/proc/self"
+	printf '20 1 8:1 / / rw - ext4 /dev/x rw\n21 1 8:2 / /a\033[31mb rw - reiserfs /dev/y rw\n' \
+		>"$W/root/proc/self/mountinfo"
+	run -40 check --root "$W/root" --only FILE_SYSTEM
+	[[ $output != *$'\033'* ]]
+	[[ $output == *'/a\x1b[31mb (reiserfs)'* ]]
+}
+
+@test "check: names that do not exist, and options that make no sense, are refused" {
+	run -1 check --only OS_VERSON
+	[[ $output == *"there is no check 'OS_VERSON'; did you mean OS_VERSION?"* ]]
+	run -1 check --only ,
+	run -1 check --offline --only CLOCK
+	run -1 check --offline --target root@127.0.0.1:/
+	run -1 check --root "$W/root" --install-rsync
+	run -11 check --root "$W/nowhere"
+	[[ $output == *"$W/nowhere: No such file or directory"* ]]
+	[ ! -e "$FILE" ]
+}
+
+# endpoint SECONDS: an HTTP server that is so many seconds ahead.
+endpoint() {
+	python3 - "$W/port" "$1" 3>&- <<'PY' &
+import email.utils, http.server, sys, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def date_time_string(self, timestamp=None):
+        return email.utils.formatdate(time.time() + int(sys.argv[2]), usegmt=True)
+    def do_GET(self):
+        self.send_response(401)
+        self.end_headers()
+    def log_message(self, *args):
+        pass
+server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+with open(sys.argv[1] + ".new", "w") as f:
+    f.write(str(server.server_port))
+import os
+os.rename(sys.argv[1] + ".new", sys.argv[1])
+server.serve_forever()
+PY
+	SERVER=$!
+	for _ in $(seq 100); do
+		[ ! -s "$W/port" ] || break
+		sleep 0.1
+	done
+	export SMS_ENDPOINT=http://127.0.0.1:$(cat "$W/port")
+}
+
+@test "check: the clock is compared with the endpoint's" {
+	endpoint 0
+	run -0 check --only CLOCK
+	[[ ${lines[0]} == OK* ]]
+	kill "$SERVER"
+	rm "$W/port"
+	endpoint 1000
+	run -40 check --only CLOCK
+	[ "${lines[-1]}" = "SMS: unusable (CLOCK: SMS.0205) -> staged sync" ]
+	kill "$SERVER"
+	SERVER=
+	# Nobody there: that is no fault of the clock.
+	run -0 check --only CLOCK
+	[[ ${lines[0]} == WARN*"could not tell: "* ]]
+}
+
+@test "check: a target is reached, or not" {
+	endpoint 0
+	port=$(cat "$W/port")
+	run -0 check --only TARGET_REACHABLE --target "ssh://root@127.0.0.1:$port/"
+	kill "$SERVER"
+	wait "$SERVER" || true
+	SERVER=
+	run -40 check --only TARGET_REACHABLE --target "ssh://root@127.0.0.1:$port/"
+	[[ $output == *"SMS.3802"*"neither way works"* ]]
+}
+
+@test "check: the migration port must be allowed and free" {
+	endpoint 0
+	port=$(cat "$W/port")
+	[ "$port" -ge 10000 ] || skip "the kernel gave port $port"
+	run -40 check --offline --only MIGRATION_PORT --migration-port "$port"
+	[[ $output == *"listens on port $port"* || $output == *"may not be used"* ]]
+	run -40 check --offline --only MIGRATION_PORT --migration-port 8900
+	run -0 check --offline --only MIGRATION_PORT
+}
+
+# The limits of control groups of version 1, where this host has them and lets us.
+in_group() {
+	local controller=$1 file=$2 value=$3 group=/sys/fs/cgroup/$1/stager-check.$$ r=0
+
+	shift 3
+	[ -d "/sys/fs/cgroup/$controller" ] && mkdir "$group" 2>/dev/null ||
+		skip "no control groups of $controller to make here"
+	# shellcheck disable=SC2016 # it expands there
+	if echo "$value" >"$group/$file"; then
+		sh -c 'echo $$ >"$1/cgroup.procs" && shift && exec "$@"' sh "$group" "$@" || r=$?
+	else
+		r=77
+	fi
+	# The last of its processes may not be gone yet.
+	for _ in $(seq 50); do
+		rmdir "$group" 2>/dev/null && break
+		sleep 0.1
+	done
+	return "$r"
+}
+
+@test "check: a container's limit of memory counts" {
+	[ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ] || skip "control groups of version 2 only"
+	run in_group memory memory.limit_in_bytes 300M \
+		"$AGENT" check --config "$W/agent.json" --out "$OUT" --offline --only MEMORY
+	[[ $output != *"no control groups"* ]] || skip "no control groups here"
+	[ "$status" -eq 40 ]
+	[[ $output == *"of 300 MiB memory are available (limit 520 MiB) [SMS.1203]"* ]]
+}
+
+@test "check: a container's quota of CPU counts" {
+	[ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ] || skip "control groups of version 2 only"
+	run in_group cpu cpu.cfs_quota_us 20000 \
+		"$AGENT" check --config "$W/agent.json" --out "$OUT" --offline --only CPU
+	[[ $output != *"no control groups"* ]] || skip "no control groups here"
+	[ "$status" -eq 40 ]
+	[[ $output == *"SMS: unusable (CPU) -> staged sync"* ]]
+}
+
+@test "check: all of it stays below 20 MB of memory" {
+	[[ $STAGER_PREFIX != *asan* ]] || skip "the sanitizer has memory of its own"
+	python3 - "$AGENT" check --config "$W/agent.json" --out "$OUT" --offline <<'PY'
+import resource, subprocess, sys
+r = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(f"exit {r}, {peak} KiB")
+assert r in (0, 40) and peak < 20 * 1000 * 1000 / 1024
+PY
+}
+
+# A package manager that writes down how it is called, in place of this host's, and no rsync:
+# both only in the mount namespace of one command.
+without_rsync() {
+	local manager
+
+	[ "$(id -u)" -eq 0 ] || skip "only root can mount"
+	manager=$(command -v apt-get dnf yum zypper | head -n 1)
+	[ -n "$manager" ] && command -v rsync >/dev/null || skip "no package manager, or no rsync"
+	printf '#!/bin/sh\necho "$*" >>%s/calls\necho "proxy $http_proxy" >>%s/calls\nexit %s\n' \
+		"$W" "$W" "$1" >"$W/manager"
+	chmod 755 "$W/manager"
+	: >"$W/no-rsync"
+	shift
+	# shellcheck disable=SC2016 # it expands there
+	unshare --mount sh -c '
+		for p in /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /sbin /bin; do
+			[ ! -e "$p/rsync" ] || mount --bind "$1/no-rsync" "$p/rsync" || exit 99
+		done
+		mount --bind "$1/manager" "$(readlink -f "$2")" || exit 99
+		shift 2
+		exec "$@"' sh "$W" "$manager" "$@"
+}
+
+@test "check --install-rsync: the host's package manager is asked, with its proxy" {
+	http_proxy=http://proxy.example:3128 run --separate-stderr -40 without_rsync 0 \
+		"$AGENT" check --config "$W/agent.json" --out "$OUT" --offline --only RSYNC --install-rsync --json
+	grep -q 'install rsync' "$W/calls"
+	grep -qx 'proxy http://proxy.example:3128' "$W/calls"
+	# Standard output is the document alone; rsync is not there yet, and the check says so.
+	echo "$output" >"$W/json"
+	[ "$(query "$W/json" 'j["checks"][0]["sms_code"]')" = SMS.6517 ]
+}
+
+@test "check --install-rsync: what fails is said, and not done when rsync is there" {
+	run -40 without_rsync 100 \
+		"$AGENT" check --config "$W/agent.json" --out "$OUT" --offline --only RSYNC --install-rsync
+	[[ $output == *"could not install rsync (exit 100)"* ]]
+	[[ $output == *"SMS.6517"* ]]
+	rm -f "$W/calls"
+	run check --offline --only RSYNC --install-rsync
+	[[ $output == *"installed already"* ]]
+	[ ! -e "$W/calls" ]
+}
