@@ -284,7 +284,7 @@ static void put_scope(struct json *j, const struct stg_migration *m,
 	}
 	close_list(j, "],\"not_compared\":[");
 	if (res->finished_ns && !(res->target_flags & TP_R_CHOWN))
-		put(j, "\"owner\"");
+		put(j, "\"owner\",\"group\"");
 	put(j, "],");
 }
 

@@ -171,10 +171,10 @@ static int check_meta(struct rcv_env *v, const struct rcv_obj *o, const struct t
 	if (r < 0)
 		return r;
 	diff = rcv_meta_diff(v, have, xattrs, want);
-	if (diff & RCV_D_OWNER && have->stx_uid != want->uid && v->abilities & TP_R_CHOWN)
-		ret->what |= TP_D_UID;
-	if (diff & RCV_D_OWNER && have->stx_gid != want->gid)
-		ret->what |= TP_D_GID;
+	if (diff & RCV_D_OWNER && v->abilities & TP_R_CHOWN) {
+		ret->what |= have->stx_uid != want->uid ? TP_D_UID : 0;
+		ret->what |= have->stx_gid != want->gid ? TP_D_GID : 0;
+	}
 	if (diff & RCV_D_MODE)
 		ret->what |= TP_D_MODE;
 	if (diff & RCV_D_TIMES && !(flags & TP_F_LIVE))

@@ -14,8 +14,8 @@
  * at, ret->what says what differs (0: nothing); what ret borrows is good until the next call.
  * Negative, and v->fault: it could not be looked at.
  *
- * An owner that this process has no right to set, and the setuid bit that must not go with a
- * wrong owner, are no differences, as for rcv_meta_diff().
+ * Where this process may not give files away, owner and group are no differences, nor are the
+ * setuid and setgid bits that must not go with a wrong one.
  */
 int rcv_check(struct rcv_env *v, const struct tp_entry *m, uint8_t flags,
 	      struct tp_difference *ret) _must_check_;
