@@ -428,6 +428,13 @@ static CURLcode set_request(struct agt_http *h, const struct agt_http_request *r
 		r = curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.n);
 	if (r == CURLE_OK)
 		r = curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, request->method);
+	/*
+	 * When a connection that was used before breaks, the library sends the request again by
+	 * itself, which would do twice what a POST does.
+	 */
+	if (r == CURLE_OK)
+		r = curl_easy_setopt(c, CURLOPT_FRESH_CONNECT,
+				     strcmp(request->method, "POST") ? 0L : 1L);
 	if (r == CURLE_OK)
 		r = curl_easy_setopt(c, CURLOPT_WRITEDATA, t);
 	return r == CURLE_OK ? curl_easy_setopt(c, CURLOPT_HEADERDATA, t) : r;
