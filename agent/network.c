@@ -320,12 +320,19 @@ int agt_network_subnet(struct agt_migration *m, struct err *e)
 	_cleanup_(agt_reply_fini) struct agt_reply reply = { 0 };
 	int r;
 
+	/* An earlier call may have made it, and was killed before it was active. */
 	if (*m->run.subnet_id)
-		return 0;
+		return wait_for_subnet(m, e);
 	r = choose_subnet(m, true, e);
-	if (r != 0)
-		return r < 0 ? r : agt_migration_save(m, e);
+	if (r > 0)
+		r = agt_migration_save(m, e);
+	if (r < 0 || *m->run.subnet_id)
+		return r < 0 ? r : wait_for_subnet(m, e);
 	r = agt_migration_make(m, &making, &reply, e);
+	/* Somebody was faster. */
+	if (r == -ERR_CLOUD && agt_reply_is(&reply, "VPC.0204") &&
+	    find_subnet(m, &(struct err){ 0 }) == 1)
+		r = agt_migration_save(m, e);
 	if (r == -ERR_CLOUD && agt_reply_is(&reply, "VPC.0114"))
 		return quota(&reply, "subnets", "",
 			     "DELETE /v1/{project_id}/vpcs/{vpc_id}/subnets/{subnet_id}", e);
