@@ -33,6 +33,8 @@ setup() {
 	next_deb=$(echo "$P"/next/*.deb) next_rpm=$(echo "$P"/next/*.rpm)
 }
 
+logged() { "$@" >>"$P/setup.log" 2>&1 3>&- || { tail -n 40 "$P/setup.log"; return 1; }; }
+
 # The packages, and those of a later version.
 make_packages() {
 	"$BATS_TEST_DIRNAME/../../packaging/make-packages" all >"$P/make.log" 2>&1 3>&- ||
@@ -47,8 +49,8 @@ make_packages() {
 
 	stage=$(cd "$BATS_TEST_DIRNAME/../../packaging" && pwd)/stage-documents.cmake
 	for kind in DEB RPM; do
-		(cd "$BUILD" && umask 022 && cpack -G $kind -R ${NEXT%-*} -B "$P/next" \
-			-D "CPACK_PRE_BUILD_SCRIPTS=$stage;$P/next.cmake") >"$P/next.log" 2>&1 3>&-
+		(cd "$BUILD" && umask 022 && logged cpack -G $kind -R ${NEXT%-*} -B "$P/next" \
+			-D "CPACK_PRE_BUILD_SCRIPTS=$stage;$P/next.cmake")
 	done
 }
 
@@ -66,13 +68,13 @@ make_root() {
 		NO_ROOT="no mirror to make a root from (${mirror:-no apt sources})"
 		return 0
 	fi
-	debootstrap --variant=minbase "$codename" "$P/base" "$mirror" >"$P/base.log" 2>&1 3>&-
+	logged debootstrap --variant=minbase "$codename" "$P/base" "$mirror"
 	cat /etc/resolv.conf >"$P/base/etc/resolv.conf"
 	[ -z "$http_proxy" ] ||
 		echo "Acquire::http::Proxy \"$http_proxy\";" >"$P/base/etc/apt/apt.conf.d/90proxy"
 	depends=$(dpkg-deb -f "$BUILD"/out/*.deb Depends)
-	in_root base apt-get -q update >>"$P/base.log" 2>&1 3>&-
-	in_root base apt-get satisfy -q -y --no-install-recommends "$depends" >>"$P/base.log" 2>&1 3>&-
+	logged in_root base apt-get -q update
+	logged in_root base apt-get satisfy -q -y --no-install-recommends "$depends"
 }
 
 # in_root NAME COMMAND...: as in a container, with a /proc.
@@ -279,7 +281,8 @@ is_up() {
 	LEADER=$(pgrep -P "$NSPAWN") && inside systemctl is-system-running 2>/dev/null | grep -qE 'running|degraded'
 }
 
-inside() { nsenter -t "$LEADER" --mount --pid --uts --ipc "$@" 3>&-; }
+# --root: the root of its mount namespace is not its own where / is no mount point.
+inside() { nsenter -t "$LEADER" --mount --pid --uts --ipc --root --wd=/ "$@" 3>&-; }
 
 # SIGTERM asks for an orderly end.
 halt() {

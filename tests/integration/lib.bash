@@ -214,7 +214,8 @@ wait_until() {
 	local end=$((SECONDS + $1))
 	shift
 	until "$@"; do
-		[ $SECONDS -lt $end ] || fail "waited in vain for: $*"
+		# Not left to "set -e", which does not count in a condition.
+		[ $SECONDS -lt $end ] || { fail "waited in vain for: $*"; return 1; }
 		sleep 0.05
 	done
 }
