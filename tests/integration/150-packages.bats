@@ -282,7 +282,7 @@ is_up() {
 }
 
 # --root: the root of its mount namespace is not its own where / is no mount point.
-inside() { nsenter -t "$LEADER" --mount --pid --uts --ipc --root --wd=/ "$@" 3>&-; }
+inside() { nsenter -t "$LEADER" --mount --pid --uts --ipc --root --wd "$@" 3>&-; }
 
 # SIGTERM asks for an orderly end.
 halt() {
