@@ -739,18 +739,6 @@ int stg_catalog_row_get(struct stg_catalog *c, uint64_t dir, struct bytes name,
 	return r;
 }
 
-int stg_catalog_forget_row(struct stg_catalog *c, uint64_t dir, struct bytes name,
-			   const struct stg_row *row, struct err *e)
-{
-	int r = del_named(c, Q_DEL_ENTRY, dir, name, e);
-
-	if (r == 0 && row->st.nlink > 1)
-		r = del_named(c, Q_DEL_LINK, dir, name, e);
-	if (r == 0 && row->child)
-		r = forget_tree(c, row->child, e);
-	return r;
-}
-
 int stg_catalog_forget(struct stg_catalog *c, uint64_t dir, struct bytes name, struct err *e)
 {
 	struct stg_row row;
@@ -759,8 +747,13 @@ int stg_catalog_forget(struct stg_catalog *c, uint64_t dir, struct bytes name, s
 	if (r < 0)
 		return r;
 	r = stg_catalog_row_get(c, dir, name, &row, e);
-	if (r > 0)
-		r = stg_catalog_forget_row(c, dir, name, &row, e);
+	if (r > 0) {
+		r = del_named(c, Q_DEL_ENTRY, dir, name, e);
+		if (r == 0 && row.st.nlink > 1)
+			r = del_named(c, Q_DEL_LINK, dir, name, e);
+		if (r == 0 && row.child)
+			r = forget_tree(c, row.child, e);
+	}
 	return stg_catalog_unlock(c, r, e);
 }
 
@@ -848,6 +841,9 @@ int stg_catalog_row_change(struct stg_catalog *c, struct bytes path, uint8_t cle
 	r = stg_catalog_row_find(c, path, &dir, &name, &row, e);
 	if (r > 0) {
 		row.state = (uint8_t)((row.state & ~clear) | set);
+		/* What is in a directory that is not what it was is not sure, either. */
+		if (stg_is_dir(&row.st) && row.state & STG_ROW_DEFECT)
+			row.state = (uint8_t)((row.state & ~STG_ROW_DEFECT) | STG_ROW_DIRTY);
 		r = stg_catalog_row_put(c, dir, name, &row, e);
 	}
 	return stg_catalog_unlock(c, r, e);

@@ -314,9 +314,9 @@ int stg_catalog_count_findings(struct stg_catalog *c, struct stg_finding_counts 
 			       struct err *e) _must_check_;
 
 enum stg_distrust {
-	STG_DISTRUST_META,    /* its metadata */
-	STG_DISTRUST_CONTENT, /* all of it: it is sent again, or a delta against what is there */
-	STG_DISTRUST_GONE,    /* there is no such thing there: forget the row */
+	STG_DISTRUST_META, /* its metadata */
+	STG_DISTRUST_ALL,  /* it is sent again, or as a delta against what is there; a
+			      directory is compared with the target, too */
 };
 
 /*

@@ -118,26 +118,9 @@ int stg_catalog_count_findings(struct stg_catalog *c, struct stg_finding_counts 
 	return r;
 }
 
-static int forget_at(struct stg_catalog *c, struct bytes path, struct err *e)
-{
-	struct bytes name;
-	struct stg_row row;
-	uint64_t dir;
-	int r = stg_catalog_lock(c, e);
-
-	if (r < 0)
-		return r;
-	r = stg_catalog_row_find(c, path, &dir, &name, &row, e);
-	if (r > 0)
-		r = stg_catalog_forget_row(c, dir, name, &row, e);
-	return stg_catalog_unlock(c, r, e);
-}
-
 int stg_catalog_distrust(struct stg_catalog *c, struct bytes path, enum stg_distrust how,
 			 struct err *e)
 {
-	if (how == STG_DISTRUST_GONE && path.n)
-		return forget_at(c, path, e);
 	if (how == STG_DISTRUST_META)
 		return stg_catalog_row_change(c, path, STG_ROW_CLEAN, 0, e);
 	return stg_catalog_row_change(c, path, STG_ROW_CLEAN | STG_ROW_HASHED, STG_ROW_DEFECT, e);

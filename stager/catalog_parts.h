@@ -91,9 +91,6 @@ int stg_catalog_row_find(struct stg_catalog *c, struct bytes path, uint64_t *ret
 /* Change the state of the row at path, if there is one.  Takes the lock itself. */
 int stg_catalog_row_change(struct stg_catalog *c, struct bytes path, uint8_t clear, uint8_t set,
 			   struct err *e) _must_check_;
-/* row is what name in dir has; with a directory all that is in it goes. */
-int stg_catalog_forget_row(struct stg_catalog *c, uint64_t dir, struct bytes name,
-			   const struct stg_row *row, struct err *e) _must_check_;
 
 /* The end of a page, read with the lock held, which it gives back. */
 int stg_catalog_page_end(struct stg_catalog *c, enum query q, int step, int r, struct err *e)

@@ -416,11 +416,14 @@ static int look(struct verify *vf, bool named, struct err *e)
 
 /* --- what follows from the findings --- */
 
-/* The next phase sends what was found to be wrong. */
+/*
+ * The next phase sends what was found to be wrong.  The row stays, as it tells what the target
+ * once had.
+ */
 static int mark(struct verify *vf, const struct stg_finding *f, struct err *e)
 {
-	const uint32_t content = TP_D_CONTENT | TP_D_HOLES | TP_D_SIZE | TP_D_LINKS |
-				 TP_D_TARGET | TP_D_RDEV;
+	const uint32_t all = TP_D_MISSING | TP_D_TYPE | TP_D_CONTENT | TP_D_HOLES | TP_D_SIZE |
+			     TP_D_LINKS | TP_D_TARGET | TP_D_RDEV;
 	struct stg_catalog *c = vf->m->catalog;
 	struct bytes dir, name;
 	int r = 0;
@@ -430,10 +433,8 @@ static int mark(struct verify *vf, const struct stg_finding *f, struct err *e)
 		r = stg_catalog_mark_unsure(c, dir, e);
 	if (r < 0 || f->what & STG_D_EXTRA)
 		return r;
-	if (f->what & (TP_D_MISSING | TP_D_TYPE))
-		return stg_catalog_distrust(c, f->path, STG_DISTRUST_GONE, e);
-	return stg_catalog_distrust(c, f->path, f->what & content ? STG_DISTRUST_CONTENT :
-								    STG_DISTRUST_META, e);
+	return stg_catalog_distrust(c, f->path,
+				    f->what & all ? STG_DISTRUST_ALL : STG_DISTRUST_META, e);
 }
 
 static int mark_all(struct verify *vf, struct err *e)

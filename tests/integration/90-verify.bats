@@ -168,6 +168,7 @@ tamper() {
 	says "dir/sub/extra"
 
 	exits 43 stager verify --method quick
+	[ "$(result changed_on_source_total)" -eq 0 ] || fail "$output"
 	[ "$(found big)" = nothing ]
 	[ "$(found sparse)" = nothing ]
 	[ "$(found three)" = "differs-on-target: links" ]
@@ -374,4 +375,34 @@ tamper() {
 	# And root looks at all of it.
 	exits 43 stager verify
 	found a/f2 | grep -q 'owner group'
+}
+
+@test "verify: a whole directory that is gone, and an emptied target" {
+	need_root
+	small_tree "$SRC"
+	head -c 200000 /dev/urandom >"$SRC/a/b/large"
+	mkdir -p "$SRC/a/b/empty/deep"
+	ln "$SRC/a/f1" "$SRC/a/b/link"
+	sync_ok full
+	rm -r "$DST/a/b"
+	echo file >"$DST/a/b"
+	# Twice, as the first one leaves its marks.
+	for i in 1 2; do
+		exits 43 stager verify --method hash
+		[ "$(found a/b)" = "differs-on-target: type" ]
+		[ "$(found a/b/empty/deep)" = "differs-on-target: missing" ]
+		[ "$(found a/b/large)" = "differs-on-target: missing" ]
+		[ "$(result changed_on_source_total)" -eq 0 ]
+	done
+	exits 0 stager verify --method hash --repair
+	assert_same "$SRC" "$DST"
+	find "$DST" -mindepth 1 -delete
+	exits 43 stager verify
+	[ "$(result changed_on_source_total)" -eq 0 ]
+	# Its file system may just not be mounted.
+	exits 40 stager verify --repair
+	says "is its file system mounted"
+	rmdir "$DST"
+	exits 11 stager verify
+	assert_gone "$DST"
 }

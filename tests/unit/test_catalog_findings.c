@@ -193,16 +193,18 @@ static void rows_that_are_distrusted_lose_their_standing(void **state)
 	OK(stg_catalog_distrust(f->c, bytes_str("d/f"), STG_DISTRUST_META, &f->e));
 	assert_int_equal(row_at(f, "d/f", &row), 1);
 	assert_int_equal(row.state, STG_ROW_HASHED);
-	OK(stg_catalog_distrust(f->c, bytes_str("d/g"), STG_DISTRUST_CONTENT, &f->e));
+	OK(stg_catalog_distrust(f->c, bytes_str("d/g"), STG_DISTRUST_ALL, &f->e));
 	assert_int_equal(row_at(f, "d/g", &row), 1);
 	assert_int_equal(row.state, STG_ROW_DEFECT);
 	OK(stg_catalog_distrust(f->c, bytes_str("d/none/at/all"), STG_DISTRUST_META, &f->e));
-	OK(stg_catalog_distrust(f->c, bytes_str("d"), STG_DISTRUST_GONE, &f->e));
-	assert_int_equal(row_at(f, "d", &row), 0);
-	assert_int_equal(row_at(f, "d/f", &row), 0);
-	/* The root's row always stays. */
-	OK(stg_catalog_distrust(f->c, bytes_str(""), STG_DISTRUST_GONE, &f->e));
-	assert_int_equal(row_at(f, "", &row), 1);
+	/* Of a directory what it holds is not sure, either. */
+	OK(stg_catalog_distrust(f->c, bytes_str("d"), STG_DISTRUST_META, &f->e));
+	assert_int_equal(row_at(f, "d", &row), 1);
+	assert_int_equal(row.state, STG_ROW_HASHED);
+	OK(stg_catalog_distrust(f->c, bytes_str("d"), STG_DISTRUST_ALL, &f->e));
+	assert_int_equal(row_at(f, "d", &row), 1);
+	assert_int_equal(row.state, STG_ROW_DIRTY);
+	assert_int_equal(row_at(f, "d/f", &row), 1);
 }
 
 static void names_of_one_inode_come_together(void **state)
