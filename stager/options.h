@@ -22,7 +22,6 @@
 #include "stager/bwwindow.h"
 #include "stager/progress.h"
 #include "stager/report.h"
-#include "stager/verify.h"
 
 #define STG_CONFIG_DEFAULT "/etc/stager/stager.json"
 #define STG_STATE_DIR_DEFAULT "/var/lib/stager"
@@ -69,6 +68,13 @@ enum stg_resume_mode {
 	STG_RESUME_AUTO,
 	STG_RESUME_MANUAL,
 };
+
+enum stg_verify_method {
+	STG_VERIFY_QUICK, /* type, size, times and all other metadata */
+	STG_VERIFY_HASH,  /* and content and holes */
+};
+
+#define STG_VERIFY_EXCLUDES_MAX 30
 
 enum stg_report_format {
 	STG_REPORT_TEXT,

@@ -17,17 +17,12 @@
 #include "common/bytes.h"
 #include "common/error.h"
 #include "stager/catalog.h"
+#include "stager/options.h"
 
 struct stg_migration;
 struct stg_phase;
 struct stg_run;
 
-enum stg_verify_method {
-	STG_VERIFY_QUICK, /* type, size, times and all other metadata */
-	STG_VERIFY_HASH,  /* and content and holes */
-};
-
-#define STG_VERIFY_EXCLUDES_MAX 30
 #define STG_VERIFY_LIST_MAX 1000 /* paths of one list in the report */
 
 /* A sub-tree that is to be verified, as it was asked for. */
