@@ -6,18 +6,29 @@
 #include "stager/catalog_parts.h"
 #include "transport/protocol.h"
 
-int stg_catalog_put_partial(struct stg_catalog *c, uint64_t dir, struct bytes name,
-			    struct bytes temp, struct err *e)
+static int change(struct stg_catalog *c, enum query q, uint64_t dir, struct bytes name,
+		  struct bytes temp, struct err *e)
 {
-	sqlite3_stmt *s = c->q[Q_PUT_PARTIAL];
 	int r = stg_catalog_lock(c, e);
 
 	if (r < 0)
 		return r;
-	sqlite3_bind_int64(s, 1, (int64_t)dir);
-	bind_bytes(s, 2, name);
-	bind_bytes(s, 3, temp);
-	return stg_catalog_unlock(c, stg_catalog_run(c, Q_PUT_PARTIAL, "write partial", e), e);
+	sqlite3_bind_int64(c->q[q], 1, (int64_t)dir);
+	bind_bytes(c->q[q], 2, name);
+	bind_bytes(c->q[q], 3, temp);
+	return stg_catalog_unlock(c, stg_catalog_run(c, q, "write partial", e), e);
+}
+
+int stg_catalog_put_partial(struct stg_catalog *c, uint64_t dir, struct bytes name,
+			    struct bytes temp, struct err *e)
+{
+	return change(c, Q_PUT_PARTIAL, dir, name, temp, e);
+}
+
+int stg_catalog_drop_partial(struct stg_catalog *c, uint64_t dir, struct bytes name,
+			     struct bytes temp, struct err *e)
+{
+	return change(c, Q_DEL_PARTIAL, dir, name, temp, e);
 }
 
 /* Step a query of one row: 1, or 0: there is none.  The lock is held. */
@@ -54,20 +65,6 @@ int stg_catalog_get_partial(struct stg_catalog *c, uint64_t dir, struct bytes na
 	sqlite3_reset(s);
 	pthread_mutex_unlock(&c->lock);
 	return r;
-}
-
-int stg_catalog_drop_partial(struct stg_catalog *c, uint64_t dir, struct bytes name,
-			     struct bytes temp, struct err *e)
-{
-	sqlite3_stmt *s = c->q[Q_DEL_PARTIAL];
-	int r = stg_catalog_lock(c, e);
-
-	if (r < 0)
-		return r;
-	sqlite3_bind_int64(s, 1, (int64_t)dir);
-	bind_bytes(s, 2, name);
-	bind_bytes(s, 3, temp);
-	return stg_catalog_unlock(c, stg_catalog_run(c, Q_DEL_PARTIAL, "forget partial", e), e);
 }
 
 int stg_catalog_has_partial(struct stg_catalog *c, struct bytes temp, struct err *e)

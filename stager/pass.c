@@ -109,6 +109,8 @@ static int tick(struct stg_phase *ph, struct err *e)
 		stg_senders_wake(ph->senders);
 		ph->woken = true;
 	}
+	if (ph->senders)
+		stg_senders_tune(ph->senders);
 	if (ph->deadline_ns && clock_mono_ns() > ph->deadline_ns)
 		return err_set(e, -ERR_LOST, "the phase took longer than %u seconds "
 			       "(--phase-timeout): start it again to go on",

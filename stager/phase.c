@@ -22,10 +22,10 @@
 #include "stager/scan.h"
 #include "stager/sender.h"
 #include "stager/ssh.h"
+#include "stager/tune.h"
 #include "transport/stream.h"
 
 #define QUEUE_BYTES   (8u << 20)
-#define SESSIONS_AUTO 4u
 
 static int no_memory(struct err *e)
 {
@@ -224,8 +224,9 @@ int stg_phase_init(struct stg_run *run, struct stg_migration *m, enum stg_phase_
 		.delete_limited = m->opt->max_delete != STG_MAX_DELETE_NONE,
 		.delete_left = m->opt->max_delete,
 		.level = level_of(m->opt),
-		.sessions = m->opt->sessions == STG_SESSIONS_AUTO ? SESSIONS_AUTO :
+		.sessions = m->opt->sessions == STG_SESSIONS_AUTO ? STG_TUNE_MAX :
 								    m->opt->sessions,
+		.sessions_asked = m->opt->sessions == STG_SESSIONS_AUTO ? 0 : m->opt->sessions,
 		.manual = m->opt->resume_mode == STG_RESUME_MANUAL,
 		.id = m->run_number,
 	};
@@ -283,6 +284,19 @@ static void warn_left(struct stg_phase *ph)
 		ph->warning = ph->left_text;
 }
 
+static void report_tuning(struct stg_phase *ph)
+{
+	struct stg_run *run = &ph->run;
+	struct stg_tuning t = {
+		.compression = ph->m->opt->compress,
+		.bytes_raw = atomic_load(&run->count.raw),
+		.bytes_packed = atomic_load(&run->count.packed),
+	};
+
+	stg_senders_tuning(ph->senders, &t);
+	stg_report_set_tuning(ph->m->report, &t);
+}
+
 static void report_sessions(struct stg_phase *ph)
 {
 	struct stg_session_stats v[STG_SESSIONS_MAX];
@@ -298,6 +312,7 @@ static void report_sessions(struct stg_phase *ph)
 		n++;
 	}
 	stg_report_set_stats(ph->m->report, &stats, v, n);
+	report_tuning(ph);
 }
 
 static int finish(struct stg_phase *ph, struct err *e)
@@ -515,7 +530,7 @@ int stg_phase_clean(struct stg_migration *m, struct err *e)
 		return r;
 	ph.run.delete = true;
 	ph.run.delete_limited = false;
-	ph.run.sessions = 1;
+	ph.run.sessions = ph.run.sessions_asked = 1;
 	r = stg_pass_leftovers_filter(&filter, &node, e);
 	if (r == 0)
 		r = stg_catalog_clear_partials(m->catalog, e);

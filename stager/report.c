@@ -665,6 +665,50 @@ static void put_sessions(struct stg_report *r, const struct stg_session_stats *s
 	put(r, r->phase, "sessions", array);
 }
 
+/* Why zstd was used, or was not, as far as the figures tell. */
+static void compression_reason(const struct stg_tuning *t, char *out, size_t max)
+{
+	if (t->compression >= 0)
+		snprintf(out, max, "asked for");
+	else if (!t->bytes_raw)
+		snprintf(out, max, "nothing was sent");
+	else
+		snprintf(out, max, "what was sent shrank to %u%%; what does not shrink goes plain",
+			 (unsigned)(100.0 * (double)t->bytes_packed / (double)t->bytes_raw));
+}
+
+void stg_report_set_tuning(struct stg_report *r, const struct stg_tuning *t)
+{
+	cJSON *o, *sub;
+	char text[128];
+
+	pthread_mutex_lock(&r->lock);
+	if (!r->phase) {
+		pthread_mutex_unlock(&r->lock);
+		return;
+	}
+	o = cJSON_CreateObject();
+	sub = cJSON_CreateObject();
+	put_int(r, sub, "chosen", t->sessions);
+	put_str(r, sub, "reason", t->sessions_reason ?: "none was needed");
+	put(r, o, "sessions", sub);
+	sub = cJSON_CreateObject();
+	snprintf(text, sizeof(text), t->compression < 0 ? "auto" : t->compression ? "%d" : "off",
+		 t->compression);
+	put_str(r, sub, "chosen", text);
+	compression_reason(t, text, sizeof(text));
+	put_str(r, sub, "reason", text);
+	put(r, sub, "bytes_raw", cJSON_CreateNumber((double)t->bytes_raw));
+	put(r, sub, "bytes_packed", cJSON_CreateNumber((double)t->bytes_packed));
+	put(r, o, "compression", sub);
+	sub = cJSON_CreateObject();
+	put_int(r, sub, "chosen", (int64_t)t->in_flight_bytes);
+	put_str(r, sub, "reason", "bytes a session has ready, for the link to be never idle");
+	put(r, o, "in_flight", sub);
+	put(r, r->phase, "tuning", o);
+	pthread_mutex_unlock(&r->lock);
+}
+
 static void name_phase(struct stg_report *r, enum stg_phase_kind kind)
 {
 	if (kind == STG_PHASE_INCREMENTAL)

@@ -106,6 +106,15 @@ struct stg_phase_stats {
 	uint64_t reconnects;
 };
 
+/* What the program chose by itself, and why. */
+struct stg_tuning {
+	unsigned sessions;           /* that it might open */
+	const char *sessions_reason; /* NULL: none was needed */
+	int compression;             /* as asked for: below 0 auto, 0 off, else a level */
+	uint64_t bytes_raw, bytes_packed; /* before and after it */
+	uint64_t in_flight_bytes;    /* that a session prepares before the link takes them */
+};
+
 struct stg_session_stats {
 	uint32_t index;
 	uint64_t entries;
@@ -185,6 +194,7 @@ const char *stg_report_note(const struct stg_report *r);
 const char *stg_report_begin_phase(struct stg_report *r, const struct stg_phase_opts *o);
 
 /* These are about the open phase, and do nothing when there is none. */
+void stg_report_set_tuning(struct stg_report *r, const struct stg_tuning *t);
 void stg_report_set_stats(struct stg_report *r, const struct stg_phase_stats *s,
 			  const struct stg_session_stats *sessions, size_t sessions_n);
 /*

@@ -41,12 +41,16 @@ struct stg_connector {
 		       struct err *e);
 	/* Of the run at work, NULL without one: when it is true, waiting is of no use. */
 	const atomic_bool *stop;
+	/* The shortest SSH handshake so far, told before its login is done; 0: none yet. */
+	atomic_int_fast64_t handshake_ns;
 };
 
 /* Counters of a phase; everyone adds, the end reads. */
 struct stg_counters {
 	atomic_uint_fast64_t scanned, scanned_bytes, changed, deleted, skipped_by_hash;
-	atomic_uint_fast64_t acked_before, literal, matched, wire_out, wire_in;
+	atomic_uint_fast64_t acked_before, literal, matched;
+	atomic_uint_fast64_t raw, packed; /* bytes of frames, before and after compression */
+	atomic_uint_fast64_t wire_out;    /* bytes that the links have taken */
 	atomic_uint_fast64_t reconnects, vanished, failed, live, kept;
 	atomic_uint_fast64_t acked; /* completions of any kind */
 	atomic_uint_fast64_t rechecked; /* looked at again, and nothing had changed */
@@ -86,7 +90,9 @@ struct stg_run {
 	size_t skip_n;
 	int level;         /* zstd, see transport/stream.h */
 	unsigned sessions; /* at most */
-	bool eager;        /* open them all at once */
+	unsigned sessions_asked; /* by the operator; 0: as many as are of use */
+	atomic_uint allowed; /* sessions that may be open now */
+	bool eager;        /* open them as soon as they may be */
 	bool manual;       /* --resume-mode manual */
 	uint64_t id;       /* of the run, for HELLO */
 

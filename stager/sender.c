@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/sysinfo.h>
 #include <time.h>
 
 #include "common/io.h"
@@ -16,6 +18,7 @@
 #include "stager/bwlimit.h"
 #include "stager/options.h"
 #include "stager/peer.h"
+#include "stager/tune.h"
 
 /*
  * A session is one thread that does one thing at a time: read what has come, produce frames
@@ -37,6 +40,7 @@ struct stg_senders {
 	pthread_t *threads;
 	struct peer *peers;
 	atomic_bool ending;
+	struct stg_tune tune; /* of the thread that drives the phase */
 };
 
 struct sender_arg {
@@ -341,6 +345,8 @@ static int write_link(struct peer *p, struct err *e)
 			return r < 0 ? r : link_error(p, (int)n, e);
 		}
 		buf_consume(&p->wire, (size_t)n);
+		atomic_fetch_add_explicit(&p->run->count.wire_out, (uint64_t)n,
+					  memory_order_relaxed);
 		p->wrote_ns = clock_mono_ns();
 		done = 1;
 	}
@@ -349,9 +355,17 @@ static int write_link(struct peer *p, struct err *e)
 
 static int pack(struct peer *p, bool flush, struct err *e)
 {
-	if (!p->pack || buf_len(&p->wire) >= PEER_OUT_BYTES)
+	size_t raw = buf_len(&p->out), packed = buf_len(&p->wire);
+	int r;
+
+	if (!p->pack || !raw || packed >= PEER_OUT_BYTES)
 		return 0;
-	return tp_pack(p->pack, &p->out, flush, &p->wire, e);
+	r = tp_pack(p->pack, &p->out, flush, &p->wire, e);
+	atomic_fetch_add_explicit(&p->run->count.raw, raw - buf_len(&p->out),
+				  memory_order_relaxed);
+	atomic_fetch_add_explicit(&p->run->count.packed, buf_len(&p->wire) - packed,
+				  memory_order_relaxed);
+	return r;
 }
 
 static int ask_sync(struct peer *p, struct err *e)
@@ -624,29 +638,89 @@ static int serve(struct peer *p, struct stg_senders *s, struct err *e)
 	}
 }
 
+/* Is there enough to do for one session more? */
+static bool has_work(struct stg_run *run, unsigned sessions)
+{
+	uint64_t content;
+	size_t jobs = stg_queue_waiting(run->queue, &content);
+
+	return jobs >= (size_t)sessions * JOBS_PER_SESSION ||
+	       (jobs && content >= sessions * CONTENT_PER_SESSION);
+}
+
 /*
- * The first session is always there, and in a full sync all of them will be needed; else a
- * further one waits until there is work for it.
+ * The first session is always there, and in a full sync those that may be will be needed;
+ * else a further one waits until there is work for it.
  */
 static bool wait_for_work(struct peer *p, struct stg_senders *s)
 {
-	uint64_t content;
-	size_t jobs;
+	struct stg_run *run = p->run;
 
-	while (p->index && !p->run->eager) {
-		if (stg_queue_stopped(p->run->queue) || atomic_load(&s->ending))
+	while (p->index) {
+		bool may = p->index < atomic_load(&run->allowed);
+
+		if (stg_queue_stopped(run->queue) || atomic_load(&s->ending))
 			return false;
-		jobs = stg_queue_waiting(p->run->queue, &content);
-		if (jobs >= (size_t)p->index * JOBS_PER_SESSION ||
-		    (jobs && content >= p->index * CONTENT_PER_SESSION))
+		if (may && (run->eager || has_work(run, p->index)))
 			return true;
 		/* While the first one still connects, what the scan has found will do. */
-		if (!atomic_load(&p->run->admitted) &&
-		    atomic_load(&p->run->count.planned_bytes) >= p->index * CONTENT_PER_SESSION)
+		if (may && !atomic_load(&run->admitted) &&
+		    atomic_load(&run->count.planned_bytes) >= p->index * CONTENT_PER_SESSION)
 			return true;
-		nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+		nanosleep(&(struct timespec){ .tv_nsec = may ? 5000000 : 20000000 }, NULL);
 	}
 	return true;
+}
+
+/* Ticks of the processors since the host was started: those at work, and all. */
+static void read_ticks(uint64_t *ret_busy, uint64_t *ret_all)
+{
+	unsigned long long v[8] = { 0 };
+	FILE *f = fopen("/proc/stat", "re");
+
+	*ret_busy = *ret_all = 0;
+	if (!f)
+		return;
+	/* user nice system idle iowait irq softirq steal */
+	if (fscanf(f, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &v[0], &v[1], &v[2], &v[3],
+		   &v[4], &v[5], &v[6], &v[7]) == 8) {
+		for (size_t i = 0; i < ARRAY_SIZE(v); i++)
+			*ret_all += v[i];
+		*ret_busy = *ret_all - v[3] - v[4];
+	}
+	fclose(f);
+}
+
+void stg_senders_tune(struct stg_senders *s)
+{
+	struct stg_run *run = s->run;
+	struct stg_tune_now now = {
+		.ns = clock_mono_ns(),
+		.bytes = atomic_load(&run->count.wire_out),
+		.handshake_ns = atomic_load(&run->connector->handshake_ns),
+	};
+	unsigned before = s->tune.allowed;
+
+	if (s->tune.settled)
+		return;
+	pthread_mutex_lock(&run->lock);
+	now.ready = run->ready;
+	pthread_mutex_unlock(&run->lock);
+	now.work = has_work(run, s->tune.allowed);
+	read_ticks(&now.cpu_busy, &now.cpu_all);
+	stg_tune_step(&s->tune, &now);
+	atomic_store(&run->allowed, s->tune.allowed);
+	if (s->tune.allowed != before)
+		log_debug("up to %u sessions: %s", s->tune.allowed, s->tune.reason);
+}
+
+void stg_senders_tuning(const struct stg_senders *s, struct stg_tuning *ret)
+{
+	ret->in_flight_bytes = PEER_OUT_BYTES;
+	if (!s)
+		return;
+	ret->sessions = s->tune.allowed;
+	ret->sessions_reason = s->tune.reason;
 }
 
 static void *sender_main(void *arg)
@@ -753,6 +827,8 @@ int stg_senders_start(struct stg_run *run, struct stg_senders **ret, struct err 
 		return err_set(e, -ENOMEM, "start sessions: out of memory");
 	}
 	s->run = run;
+	stg_tune_init(&s->tune, run->sessions_asked, (unsigned)get_nprocs());
+	atomic_store(&run->allowed, s->tune.allowed);
 	run->connector->stop = &run->stopping;
 	for (unsigned i = 0; i < run->sessions; i++)
 		peer_init(&s->peers[i], run, i);

@@ -12,6 +12,7 @@
 struct stg_run;
 struct stg_senders;
 struct stg_session_stats;
+struct stg_tuning;
 
 /*
  * Start run->sessions threads.  The first connects at once, the others when there is work
@@ -22,6 +23,11 @@ int stg_senders_start(struct stg_run *run, struct stg_senders **ret, struct err 
 
 /* Let the sessions look at what the run wants of them (run->sync) at once. */
 void stg_senders_wake(struct stg_senders *s);
+
+/* Look whether more sessions are of use; some times a second, by the thread that waits. */
+void stg_senders_tune(struct stg_senders *s);
+/* What was chosen, and why; the texts live as long as s.  s may be NULL: nothing was. */
+void stg_senders_tuning(const struct stg_senders *s, struct stg_tuning *ret);
 
 /* True when every session that is connected has answered this epoch, and one is. */
 bool stg_senders_durable(struct stg_senders *s, uint32_t epoch);

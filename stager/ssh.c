@@ -120,6 +120,16 @@ static size_t pace(void *arg, size_t want)
 	return n;
 }
 
+static void on_handshake(void *arg, int64_t took_ns)
+{
+	atomic_int_fast64_t *shortest = &((struct stg_ssh *)arg)->connector.handshake_ns;
+	int_fast64_t known = atomic_load(shortest);
+
+	while ((!known || took_ns < known) &&
+	       !atomic_compare_exchange_weak(shortest, &known, took_ns))
+		;
+}
+
 static int open_session(struct stg_ssh *s, const atomic_bool *stop, struct tp_session **ret,
 			struct err *e)
 {
@@ -138,6 +148,8 @@ static int open_session(struct stg_ssh *s, const atomic_bool *stop, struct tp_se
 		.connect_timeout_s = (int)o->connect_timeout_s,
 		.idle_timeout_s = (int)o->timeout_s,
 		.stop = stop,
+		.on_handshake = on_handshake,
+		.on_handshake_arg = s,
 		.pace = s->bwlimit ? pace : NULL,
 		.pace_arg = s->bwlimit,
 	};

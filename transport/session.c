@@ -905,7 +905,7 @@ static int session_start(struct tp_session *s, const struct tp_session_opts *o, 
 {
 	int timeout_s = o->connect_timeout_s ?: CONNECT_TIMEOUT_S;
 	_cleanup_(known_files_fini) struct known_files known = { 0 };
-	int64_t until = deadline_s(timeout_s);
+	int64_t until = deadline_s(timeout_s), begun;
 	int r;
 
 	/* What can be known to fail fails before the first packet. */
@@ -938,8 +938,10 @@ static int session_start(struct tp_session *s, const struct tp_session_opts *o, 
 	libssh2_session_callback_set(s->ssh, LIBSSH2_CALLBACK_SEND, __extension__(void *) on_send);
 	libssh2_session_callback_set(s->ssh, LIBSSH2_CALLBACK_RECV, __extension__(void *) on_recv);
 #endif
-	s->heard_ns = clock_mono_ns();
+	s->heard_ns = begun = clock_mono_ns();
 	r = handshake(s, until, e);
+	if (r == 0 && o->on_handshake)
+		o->on_handshake(o->on_handshake_arg, clock_mono_ns() - begun);
 	if (r == 0)
 		r = verify_host_key(s, o, &known, e);
 	if (r == 0)

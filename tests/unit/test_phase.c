@@ -1250,8 +1250,9 @@ static void a_run_that_was_stopped_goes_on_inside_a_big_file(void **state)
 		run_well(f, STG_PHASE_FULL);
 		same_trees(f);
 		assert_false(has_leftovers(f, "d"));
-		assert_true(stat_of(f, "bytes_matched") >= 16 << 20);
-		assert_true(stat_of(f, "bytes_literal") <= BIG_BYTES - (8 << 20));
+		/* Of what was written, the receiver had the most. */
+		assert_true(stat_of(f, "bytes_matched") >= 8 << 20);
+		assert_true(stat_of(f, "bytes_literal") <= BIG_BYTES - (7 << 20));
 		take_away(f->target, "d");
 		take_away(f->state, "");
 	}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "stager/tune.h"
+
+#include <stdio.h>
+
+#include "common/macro.h"
+
+#define START        4u
+#define START_SMALL  2u  /* with two processors: encryption alone takes one each */
+#define STEP         2u
+#define WINDOW_NS    500000000LL
+#define FAR_NS       120000000LL /* a handshake is three round trips: 40 ms each */
+#define GAIN_PCT     8   /* what further sessions must bring */
+#define IDLE_PCT_MIN 25  /* of the processors, for a session more */
+
+void stg_tune_init(struct stg_tune *t, unsigned asked, unsigned cores)
+{
+	*t = (struct stg_tune){ .max = asked ?: STG_TUNE_MAX };
+	t->settled = asked != 0;
+	t->allowed = asked ?: cores <= 2 ? START_SMALL : START;
+	if (asked)
+		snprintf(t->reason, sizeof(t->reason), "asked for");
+	else
+		snprintf(t->reason, sizeof(t->reason), "the start on %u processors", cores);
+}
+
+/* Percent of the processors' time that was idle since the window began. */
+static unsigned idle_pct(const struct stg_tune_now *from, const struct stg_tune_now *now)
+{
+	uint64_t all = now->cpu_all - from->cpu_all, busy = now->cpu_busy - from->cpu_busy;
+
+	return all && busy <= all ? (unsigned)((all - busy) * 100 / all) : 100;
+}
+
+static void settle(struct stg_tune *t, const char *why, unsigned n)
+{
+	t->settled = true;
+	snprintf(t->reason, sizeof(t->reason), why, n);
+}
+
+static void begin_window(struct stg_tune *t, const struct stg_tune_now *now)
+{
+	t->from_ns = now->ns;
+	t->from = *now;
+}
+
+static void end_window(struct stg_tune *t, const struct stg_tune_now *now)
+{
+	double rate = (double)(now->bytes - t->from.bytes) * 1e9 / (double)(now->ns - t->from_ns);
+	unsigned idle = idle_pct(&t->from, now);
+
+	t->from_ns = 0;
+	if (t->rate > 0 && rate < t->rate * (100 + GAIN_PCT) / 100) {
+		settle(t, "%u more had brought nothing", STEP);
+		return;
+	}
+	if (idle < IDLE_PCT_MIN) {
+		settle(t, "only %u%% of the processors' time was left", idle);
+		return;
+	}
+	t->rate = rate;
+	t->allowed = MIN(t->allowed + STEP, t->max);
+	snprintf(t->reason, sizeof(t->reason), "throughput grew with them");
+	if (t->allowed == t->max)
+		settle(t, "throughput grew up to the most that are opened, %u", t->max);
+}
+
+void stg_tune_step(struct stg_tune *t, const struct stg_tune_now *now)
+{
+	if (t->settled)
+		return;
+	if (now->handshake_ns >= FAR_NS) {
+		t->allowed = t->max;
+		settle(t, "a long line: the SSH handshake took %u ms",
+		       (unsigned)(now->handshake_ns / 1000000));
+		return;
+	}
+	/* Only what all of them do, with work for more, tells anything. */
+	if (!now->work || now->ready < t->allowed)
+		t->from_ns = 0;
+	else if (!t->from_ns)
+		begin_window(t, now);
+	else if (now->ns - t->from_ns >= WINDOW_NS)
+		end_window(t, now);
+}
