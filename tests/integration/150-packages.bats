@@ -328,6 +328,7 @@ worse() {
 		install -m 0 -o 12345 -g 54321 /dev/null "$root/$dir/closed"
 	done
 	cp "$SSHD_KEY" "$SSHD_KNOWN_HOSTS" "$root/root/"
+	install -m 600 <(echo secret) "$root/root/password"
 	# Left by a run of root's.
 	echo 1 >"$root/var/lib/stager/status.json"
 	cat >"$root/root/service" <<-END
@@ -343,7 +344,8 @@ worse() {
 	grep -E '^(NoNewPrivs|CapEff|CapBnd)' /proc/self/status
 	exec stager full --no-default-excludes --path etc --path home --path root --path srv \
 		--path var/tmp --path usr --target root@127.0.0.1:$DST --port $SSHD_PORT \
-		--identity /root/client --known-hosts /root/known_hosts --progress none
+		--identity /root/client --password-file /root/password \
+		--known-hosts /root/known_hosts --progress none
 	END
 	sed 's,@STAGER_AGENT@ run,/bin/sh /root/service,; s/^Type=.*/Type=oneshot/
 		/^ConditionPathExists/d; /^Restart/d' "$TESTS/../packaging/systemd/stager-agent.service.in" \
