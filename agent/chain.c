@@ -50,12 +50,6 @@ static int go_staged(struct agt_migration *m, struct err *e)
 
 /* ---- the steps ---- */
 
-static bool like_id(const char *s)
-{
-	return strlen(s) >= 8 && !strchr(s, '.') && !strchr(s, ':') &&
-	       strspn(s, "0123456789abcdefABCDEF-") == strlen(s);
-}
-
 /*
  * What was given may be the id of the source: then its old tasks go before anything else
  * happens.  Else they go as soon as it is known which source it is.
@@ -69,7 +63,7 @@ static int step_precheck(struct agt_migration *m, struct err *e)
 		AGT_SET(m->run.fallback_reason, "the staged sync was asked for");
 		return go(m, AGT_STEP_STAGED);
 	}
-	if (like_id(given)) {
+	if (agt_sms_like_id(given)) {
 		int r = agt_sms_delete_tasks(m, given, true, "precheck", e);
 
 		if (r < 0)
@@ -95,13 +89,14 @@ static int step_project(struct agt_migration *m, struct err *e)
 
 static int step_source(struct agt_migration *m, struct err *e)
 {
-	bool usable;
 	int r = agt_sms_find_source(m, e);
+	bool usable, found = r > 0;
 
-	if (r < 0)
-		return r;
+	if (r >= 0)
+		r = agt_sourcecheck_whose(m, found, e);
 	/* Where SMS has no record, the local checks alone decide. */
-	r = agt_sourcecheck(m, r > 0, &usable, e);
+	if (r == 0)
+		r = agt_sourcecheck(m, found, &usable, e);
 	if (r < 0)
 		return r;
 	if (*m->run.source_id && strcmp(m->run.source_id, m->run.prechecked_id) != 0) {

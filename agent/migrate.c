@@ -56,8 +56,12 @@ int agt_command_migrate(const struct agt_context *ctx, struct err *e)
 {
 	_cleanup_(agt_migration_close) struct agt_migration m = { .lock_fd = -1 };
 	struct err end = { 0 }, lost = { 0 };
-	int status, r = agt_migration_open(&m, ctx, e);
+	int status, r;
 
+	/* Whole lines, also when log and requests go to the same pipe. */
+	if (ctx->options->migrate.dry_run)
+		setvbuf(stdout, NULL, _IOLBF, 0);
+	r = agt_migration_open(&m, ctx, e);
 	if (r < 0)
 		return r;
 	r = agt_chain_run(&m, e);

@@ -334,10 +334,9 @@ static int find_by_vm(struct agt_migration *m, const char *given, struct cJSON *
 	return *ret ? 1 : err_set(e, -ENOMEM, "out of memory");
 }
 
-static bool like_uuid(const char *s)
+bool agt_sms_like_id(const char *text)
 {
-	return strlen(s) == 36 && s[8] == '-' && s[13] == '-' &&
-	       strspn(s, "0123456789abcdefABCDEF-") == 36;
+	return strlen(text) >= 8 && strspn(text, "0123456789abcdefABCDEF-") == strlen(text);
 }
 
 /* What to look the source up by: what was given, else the id that this host was bound to. */
@@ -392,7 +391,7 @@ int agt_sms_find_source(struct agt_migration *m, struct err *e)
 		r = wanted(m, given, sizeof(given), e);
 	for (int by = 0; by < MATCHES && r == 0; by++) {
 		r = pick(all, (enum match)by, given, &found, e);
-		if (r == 0 && by == MATCH_VM && like_uuid(given))
+		if (r == 0 && by == MATCH_VM && agt_sms_like_id(given))
 			r = find_by_vm(m, given, &copy, e);
 	}
 	if (r <= 0)

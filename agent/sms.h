@@ -26,6 +26,9 @@ int agt_sms_make_project(struct agt_migration *m, struct err *e) _must_check_;
  */
 int agt_sms_find_source(struct agt_migration *m, struct err *e) _must_check_;
 
+/* Can it be an id: hexadecimal digits and hyphens?  Names and addresses are not. */
+bool agt_sms_like_id(const char *text);
+
 /* Fill m->source with the full record where it has come from a list, which tells less. */
 int agt_sms_source_detail(struct agt_migration *m, struct err *e) _must_check_;
 

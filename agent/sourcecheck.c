@@ -215,18 +215,27 @@ static bool is_this_host(const char *given)
 
 int agt_sourcecheck_missing(struct agt_migration *m, struct err *e)
 {
-	const char *given = m->run.source_given;
-	char bound[AGT_RUN_ID] = "";
-	int r = agt_register_binding(m->o->state_dir, bound, sizeof(bound), e);
-
-	if (r < 0)
-		return r;
-	if (*given && strcmp(given, bound) != 0 && !is_this_host(given))
-		return err_set(e, -ERR_FORBIDDEN,
-			       "SMS knows no source with the id, VM id, address or name '%s', and "
-			       "it is not this host: install the SMS-Agent there and start it, or "
-			       "correct SOURCE_SERVER_ID",
-			       given);
 	log_info("SMS has no record of this host: registering it");
 	return agt_sms_register(m, false, e);
+}
+
+int agt_sourcecheck_whose(const struct agt_migration *m, bool have_record, struct err *e)
+{
+	const char *given = m->run.source_given;
+
+	if (have_record) {
+		if (!is_this_host(m->run.source_name) && !is_this_host(m->run.source_ip))
+			log_info("the source %s (%s) does not look like this host: a staged sync "
+				 "would copy this host",
+				 m->run.source_name, m->run.source_ip);
+		return 0;
+	}
+	/* An id that SMS does not know any more may well have been this host's. */
+	if (!*given || agt_sms_like_id(given) || is_this_host(given))
+		return 0;
+	return err_set(e, -ERR_FORBIDDEN,
+		       "SMS knows no source with the address or name '%s', and this host is not "
+		       "called so: install the SMS-Agent there and start it, or correct "
+		       "SOURCE_SERVER_ID",
+		       given);
 }

@@ -16,7 +16,11 @@ int agt_sourcecheck(struct agt_migration *m, bool have_record, bool *ret_usable,
 		    struct err *e) _must_check_;
 
 /*
- * SMS has no record: register this host, when it is the one that was asked for; its id is in
- * m->run then.  -ERR_FORBIDDEN: another one was.
+ * Is the source this host?  Where SMS has a record that looks like another's, it is said in
+ * the log.  -ERR_FORBIDDEN: there is none, and another host's name or address was given.
  */
+int agt_sourcecheck_whose(const struct agt_migration *m, bool have_record, struct err *e)
+	_must_check_;
+
+/* SMS has no record: register this host; its id is in m->run then. */
 int agt_sourcecheck_missing(struct agt_migration *m, struct err *e) _must_check_;

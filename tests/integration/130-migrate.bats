@@ -170,7 +170,7 @@ by_staged() { # the code that is the reason
 		"DELETE /v3/migprojects/{mig_project_id}" "POST /v3/migprojects" "GET /v3/sources" \
 		"${TARGET[@]}" "${GO[@]}"
 	by_sms
-	! cloud_state migprojects | grep -q '"mgc000"'
+	cloud_state migprojects | lacks '"mgc000"'
 	cloud_state migprojects | grep -q '"mgc001"'
 	cloud_state migprojects | grep -q '"mgcfoo by hand"'
 }
@@ -179,7 +179,7 @@ by_staged() { # the code that is the reason
 	agent_setup sms-8115-used
 	migrate_ends 40
 	says "DELETE /v3/migprojects"
-	! cloud_routes | grep -q cloudservers
+	never cloudservers
 }
 
 @test "VPC.0114: stop, with what there is and the call that frees it" {
@@ -291,7 +291,7 @@ passes_checks='{"when": "source.registered", "set": {"checks": [], "state": "wai
 	server=$(result target_server_id)
 	cloud_forget
 	migrate_ends 0 --existing-target "$server"
-	! cloud_routes | grep -qE 'POST /v1(.1)?/.*(cloudservers|vpcs|publicips|security)'
+	never 'POST /v1(.1)?/.*(cloudservers|vpcs|publicips|security)'
 	[ "$(result target_server_id)" = "$server" ]
 	migrate_ends 40 --existing-target 00000000-0000-0000-0000-000000000000
 	says "--restart"

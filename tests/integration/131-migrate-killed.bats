@@ -104,7 +104,7 @@ one_of_each() { # WHERE: for the message
 	migrate_ends 0
 	one_of_each "after SIGTERM"
 	[ "$(result run_id)" = "$first" ]
-	! cloud_routes | grep -qE '^POST /v3/(privacy|migprojects|tasks$)|^POST /v1.1'
+	never '^POST /v3/(privacy|migprojects|tasks$)|^POST /v1.1'
 }
 
 @test "a target that is gone in between: 40 and --restart, nothing made" {
@@ -115,7 +115,7 @@ one_of_each() { # WHERE: for the message
 	cloud_forget
 	migrate_ends 40
 	says "--restart"
-	! cloud_routes | grep -q '^POST'
+	never '^POST'
 	migrate_ends 0 --restart
 	[ "$(count servers true)" = 1 ]
 }

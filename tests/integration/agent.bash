@@ -11,6 +11,7 @@
 #   chain                       the calls that matter, in order, one a line: no reading of network,
 #                               flavors, jobs and servers, a poll told once
 #   chain_is LINE...            fail unless the chain is just that
+#   never REGEX                 fail if a call was made whose route matches
 #   result FIELD                of migration_result.json; empty for null
 #   out FILE EXPRESSION         a Python expression over the result file, as j
 
@@ -57,6 +58,13 @@ chain_is() {
 	want=$(printf '%s\n' "$@")
 	[ "$have" = "$want" ] || fail "the chain differs (< wanted, > made):" \
 		"$(diff <(echo "$want") <(echo "$have"))" "$output"
+}
+
+never() {
+	local found
+
+	found=$(cloud_routes | grep -E -- "$1") || return 0
+	fail "was called:" "$found"
 }
 
 out() { query "$OUT/$1" "$2"; }
