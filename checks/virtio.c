@@ -187,32 +187,40 @@ static int open_image(const struct chk_env *env, char *path, size_t size)
 	return -ENOENT;
 }
 
-/* What of the modules that are not built in lacks in the image. */
+static void add_name(char *list, size_t size, const char *name)
+{
+	size_t n = strlen(list);
+
+	snprintf(list + n, size - n, "%s%s", n ? ", " : "", name);
+}
+
+/* What lacks in the image of the modules that are not built in; one driver of disks will do. */
 static int judge_image(const char *path, int fd, const enum how how[DRIVERS],
 		       struct chk_answer *ret, struct err *e)
 {
-	const char *wanted[DRIVERS + 1] = { NULL }, *missing = NULL;
+	const char *wanted[DRIVERS + 1] = { NULL };
 	unsigned char found[DRIVERS] = { 0 };
-	bool disk = false;
+	char missing[128] = "";
+	bool disk = how[D_BLK] == BUILTIN || how[D_SCSI] == BUILTIN;
 	size_t n = 0;
 	int r;
 
-	for (size_t i = 0; i < DRIVERS; i++) {
+	for (size_t i = 0; i < DRIVERS; i++)
 		if (how[i] == MODULE && i != D_NET)
 			wanted[n++] = names[i];
-		disk |= how[i] == BUILTIN && (i == D_BLK || i == D_SCSI);
-	}
 	r = chk_initramfs_find(fd, wanted, found, clock_mono_ns() + READ_NS, e);
 	if (r < 0)
 		return err_ctx(e, r, "/%s", path);
-	for (size_t i = 0; i < n; i++)
-		disk |= found[i] && (wanted[i] == names[D_BLK] || wanted[i] == names[D_SCSI]);
-	for (size_t i = 0; i < n && !missing; i++)
-		if (!found[i] && wanted[i] != names[D_BLK] && wanted[i] != names[D_SCSI])
-			missing = wanted[i];
-	if (!disk && !missing)
-		missing = names[how[D_BLK] == ABSENT && how[D_SCSI] == MODULE ? D_SCSI : D_BLK];
-	if (missing)
+	for (size_t i = 0; i < n; i++) {
+		if (wanted[i] == names[D_BLK] || wanted[i] == names[D_SCSI])
+			disk |= found[i];
+		else if (!found[i])
+			add_name(missing, sizeof(missing), wanted[i]);
+	}
+	if (!disk)
+		add_name(missing, sizeof(missing),
+			 names[how[D_BLK] == ABSENT && how[D_SCSI] == MODULE ? D_SCSI : D_BLK]);
+	if (*missing)
 		return chk_say(ret, CHK_WARN, "/%s lacks %s", path, missing);
 	return chk_say(ret, CHK_OK, "/%s holds the virtio drivers that are not built in", path);
 }
