@@ -60,15 +60,15 @@ int agt_register_bind(const char *state_dir, const char *id, struct err *e)
 
 /* ---- looking at this host ---- */
 
-int agt_register_checks(const struct agt_options *o, struct chk_report **ret, struct err *e)
+int agt_register_checks(const struct agt_options *o, const char *const *only,
+			struct chk_report **ret, struct err *e)
 {
 	_cleanup_free_ char *supported = NULL;
 	int r = agt_check_supported(o, &supported, e);
 
 	if (r < 0)
 		return r;
-	return chk_run(&(struct chk_opts){ .supported = supported },
-		       ret, NULL, e);
+	return chk_run(&(struct chk_opts){ .supported = supported, .only = only }, ret, NULL, e);
 }
 
 /* ---- the record ---- */

@@ -11,9 +11,12 @@ struct agt_options;
 struct cJSON;
 struct chk_report;
 
-/* Run the local checks of this host; *ret is freed by chk_report_free(). */
-int agt_register_checks(const struct agt_options *o, struct chk_report **ret, struct err *e)
-	_must_check_;
+/*
+ * Run the local checks of this host, all or those of the list, which ends with NULL; *ret is
+ * freed by chk_report_free().
+ */
+int agt_register_checks(const struct agt_options *o, const char *const *only,
+			struct chk_report **ret, struct err *e) _must_check_;
 
 /*
  * The body of POST /v3/sources for this host; id: the one it is registered under, NULL: it is

@@ -100,12 +100,36 @@ static struct cJSON *content(struct agt_migration *m, const struct err *end, int
 	return o;
 }
 
+/* The name in RESULT_PATH, when that is another JSON file where our files go; else NULL. */
+static const char *other_name(const struct agt_migration *m)
+{
+	static const char variable[] = "RESULT_PATH=";
+	const char *path = NULL, *slash, *name;
+	size_t n;
+
+	for (char **p = m->ctx->envp; p && *p; p++)
+		if (!strncmp(*p, variable, sizeof(variable) - 1))
+			path = *p + sizeof(variable) - 1;
+	slash = path ? strrchr(path, '/') : NULL;
+	name = slash ? slash + 1 : path;
+	n = slash ? (size_t)(slash - path) : 0;
+	if (!name || strlen(name) < 6 || strcmp(name + strlen(name) - 5, ".json") != 0 || !strcmp(name, AGT_FILE_RESULT) ||
+	    (slash && (strncmp(path, m->o->out_dir, n) != 0 || m->o->out_dir[n])) ||
+	    (!slash && strcmp(m->o->out_dir, ".") != 0))
+		return NULL;
+	return name;
+}
+
 int agt_result_write(struct agt_migration *m, const struct err *end, int status, struct err *e)
 {
 	_cleanup_(agt_json_freep) struct cJSON *o = NULL;
+	const char *other;
+	int r;
 
 	if (m->dry)
 		return 0;
 	o = content(m, end, status);
-	return agt_migration_write(m, AGT_FILE_RESULT, o, e);
+	r = agt_migration_write(m, AGT_FILE_RESULT, o, e);
+	other = other_name(m);
+	return r < 0 || !other ? r : agt_migration_write(m, other, o, e);
 }

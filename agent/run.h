@@ -87,6 +87,9 @@ struct agt_run {
 	int64_t task_try; /* part of the task's name */
 	char task_name[AGT_RUN_ID];
 	char task_id[AGT_RUN_ID];
+	char stale_task[AGT_RUN_ID]; /* a failed one that has to go before the next is made */
+	char pending[24];            /* remedy that has to be carried out before that, too */
+	char pending_code[AGT_RUN_ID];
 	char task_state[32];
 	int64_t task_started_at;
 	int64_t task_finished_at;

@@ -9,6 +9,7 @@
 #include "agent/child.h"
 #include "agent/json.h"
 #include "agent/login.h"
+#include "agent/provision.h"
 #include "common/io.h"
 #include "common/log.h"
 #include "common/macro.h"
@@ -21,7 +22,8 @@
 #define PATH_SIZE 4096
 
 /* The variables that our config file stands in for, where the environment has none. */
-static size_t put_env(const struct agt_migration *m, char text[ENV_MAX][AGT_LOGIN_TEXT],
+static size_t put_env(const struct agt_migration *m, const char *address,
+		      char text[ENV_MAX][AGT_LOGIN_TEXT],
 		      char *env[ENV_MAX + 1])
 {
 	const struct agt_staged_options *so = &m->o->migrate.staged;
@@ -29,6 +31,8 @@ static size_t put_env(const struct agt_migration *m, char text[ENV_MAX][AGT_LOGI
 
 	if (so->host)
 		snprintf(text[n++], AGT_LOGIN_TEXT, "RSYNC_TARGET_HOST=%s", so->host);
+	else if (*address)
+		snprintf(text[n++], AGT_LOGIN_TEXT, "RSYNC_TARGET_HOST=%s", address);
 	if (so->user)
 		snprintf(text[n++], AGT_LOGIN_TEXT, "RSYNC_TARGET_USER=%s", so->user);
 	if (so->port)
@@ -82,12 +86,18 @@ int agt_staged_run(struct agt_migration *m, struct err *e)
 	_cleanup_free_ char **owned = NULL;
 	const struct strlist *extra = &m->o->args;
 	struct agt_login login;
-	const char *said;
+	const char *said, *address = "";
 	int status = 0, r = agt_login_find(m->o, &login, e);
 	size_t n = 0;
 
+	if (r == 0 && *m->run.existing_target)
+		r = agt_provision_target(m, e);
 	if (r < 0)
 		return r;
+	if (!*login.host) {
+		address = *m->run.eip_address ? m->run.eip_address : m->run.private_ip;
+		snprintf(login.host, sizeof(login.host), "%s", address);
+	}
 	if (!*login.host)
 		return err_set(e, -ERR_FORBIDDEN,
 			       "the staged sync has no target: set RSYNC_TARGET_HOST, or the key "
@@ -112,7 +122,7 @@ int agt_staged_run(struct agt_migration *m, struct err *e)
 	/* What the operator says comes last, and so it wins. */
 	for (size_t i = 0; i < extra->n; i++)
 		argv[n++] = extra->v[i];
-	(void)put_env(m, text, env);
+	(void)put_env(m, address, text, env);
 	if (m->dry) {
 		printf("# then, on this host:");
 		for (size_t i = 0; i < n; i++)

@@ -6,7 +6,7 @@
 #include "agent/migration.h"
 
 /*
- * Run it to the configured target.  0: the staged sync has succeeded, its state is in m->run.
+ * Run it to the configured target, else to the address of --existing-target.  0: the staged sync has succeeded, its state is in m->run.
  * Positive: the exit status of stager, which has told what was wrong.  -ERR_FORBIDDEN: no
  * target is configured.
  */

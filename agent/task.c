@@ -31,14 +31,16 @@ struct failure {
 
 static int stop_by_rule(const struct failure *f, struct err *e)
 {
-	const struct agt_error_row *row = agt_error_find(f->code);
+	char text[ERR_TEXT_MAX];
+
+	/* It may be the text of e. */
+	snprintf(text, sizeof(text), "%s", f->text);
 
 	if (!strcmp(f->code, "SMS.6603"))
 		return err_set(e, -ERR_FORBIDDEN,
 			       "the source is not connected to SMS (SMS.6603): install the "
 			       "SMS-Agent on the source and start it, then run this again");
-	return err_set(e, -ERR_FORBIDDEN, "%s%s%s", f->text, row && *row->remedy ? ": " : "",
-		       row ? row->remedy : "");
+	return err_set(e, -ERR_FORBIDDEN, "%s", text);
 }
 
 static void set_reason(struct agt_migration *m, const struct failure *f)
@@ -52,13 +54,13 @@ static void set_reason(struct agt_migration *m, const struct failure *f)
 }
 
 /* The task that failed must go before the next one is made: a source has one task. */
-static int forget_task(struct agt_migration *m, struct err *e)
+static int delete_stale(struct agt_migration *m, struct err *e)
 {
 	struct err why = { 0 };
 	int r = 0;
 
-	if (*m->run.task_id)
-		r = agt_sms_delete_task(m, m->run.task_id, &why);
+	if (*m->run.stale_task)
+		r = agt_sms_delete_task(m, m->run.stale_task, &why);
 	if (r == -ERR_CLOUD) {
 		/* Making the next one tells whether it is in the way. */
 		log_info("the failed task stays: %s", why.text);
@@ -66,44 +68,62 @@ static int forget_task(struct agt_migration *m, struct err *e)
 	}
 	if (r < 0)
 		return err_set(e, r, "%s", why.text);
-	m->run.task_id[0] = m->run.task_name[0] = m->run.task_state[0] = '\0';
+	m->run.stale_task[0] = '\0';
 	return 0;
 }
 
-static int carry_out(struct agt_migration *m, enum agt_remedy remedy, const struct failure *f,
+static int carry_out(struct agt_migration *m, agt_used_t remedy, const char *code,
 		     struct err *e)
 {
-	int r = forget_task(m, e);
+	if (remedy & 1u << AGT_DELETE_FAILED)
+		return agt_sms_delete_tasks(m, m->run.source_id, false, code, e);
+	if (remedy & 1u << AGT_DELETE_FINISHED)
+		return agt_sms_delete_tasks(m, m->run.source_id, true, code, e);
+	if (remedy & 1u << AGT_REFRESH_SOURCE)
+		return agt_sms_register(m, true, e);
+	if (remedy & 1u << AGT_REGISTER_SOURCE)
+		return agt_sms_register(m, false, e);
+	return 0;
+}
 
+/*
+ * Do what the last failure has left to do.  It is on disk until it is done, and each part of it
+ * can be done again: a run that is killed here goes on here.
+ */
+static int do_pending(struct agt_migration *m, struct err *e)
+{
+	int r;
+
+	if (!*m->run.pending && !*m->run.stale_task)
+		return 0;
+	r = delete_stale(m, e);
+	if (r == 0)
+		r = carry_out(m, agt_used_parse(m->run.pending), m->run.pending_code, e);
 	if (r < 0)
 		return r;
-	switch (remedy) {
-	case AGT_AS_FILE:
-		AGT_SET(m->run.task_type, "MIGRATE_FILE");
-		return 0;
-	case AGT_PRIVATE_ADDRESS:
-		m->run.private_address = true;
-		return 0;
-	case AGT_WITHOUT_DISKS:
-		m->run.without_disks = true;
-		return 0;
-	case AGT_DELETE_FAILED:
-		return agt_sms_delete_tasks(m, m->run.source_id, false, f->code, e);
-	case AGT_DELETE_FINISHED:
-		return agt_sms_delete_tasks(m, m->run.source_id, true, f->code, e);
-	case AGT_REFRESH_SOURCE:
-		return agt_sms_register(m, true, e);
-	case AGT_REGISTER_SOURCE:
-		return agt_sms_register(m, false, e);
-	case AGT_NO_RULE:
-	case AGT_STOP:
-	case AGT_GO_STAGED:
-	case AGT_FREE_PROJECTS:
-	case AGT_CURRENT_TASK:
-	case AGT_REMEDIES:
-		break;
-	}
-	return 0;
+	m->run.pending[0] = m->run.pending_code[0] = '\0';
+	return agt_migration_save(m, e);
+}
+
+/* Note what is to be done before the task is made anew. */
+static int put_pending(struct agt_migration *m, enum agt_remedy remedy, const char *code,
+		       struct err *e)
+{
+	struct agt_run *run = &m->run;
+
+	run->used |= 1u << remedy;
+	AGT_SET(run->pending, agt_remedy_name(remedy));
+	AGT_SET(run->pending_code, code);
+	AGT_SET(run->stale_task, run->task_id);
+	run->task_id[0] = run->task_name[0] = run->task_state[0] = '\0';
+	if (remedy == AGT_AS_FILE)
+		AGT_SET(run->task_type, "MIGRATE_FILE");
+	else if (remedy == AGT_PRIVATE_ADDRESS)
+		run->private_address = true;
+	else if (remedy == AGT_WITHOUT_DISKS)
+		run->without_disks = true;
+	run->step = AGT_STEP_TASK;
+	return agt_migration_save(m, e);
 }
 
 /*
@@ -114,14 +134,7 @@ static int apply_rule(struct agt_migration *m, enum agt_place place, const struc
 		      int failed, enum agt_outcome *ret, struct err *e)
 {
 	enum agt_remedy remedy = agt_rule_find(f->code, place, m->run.used);
-	struct failure kept;
-	char text[ERR_TEXT_MAX], code[AGT_CODE_MAX];
-	int r;
 
-	/* What follows overwrites both. */
-	snprintf(text, sizeof(text), "%s", f->text);
-	snprintf(code, sizeof(code), "%s", f->code);
-	kept = (struct failure){ code, text };
 	switch (remedy) {
 	case AGT_NO_RULE:
 	case AGT_FREE_PROJECTS:
@@ -129,21 +142,25 @@ static int apply_rule(struct agt_migration *m, enum agt_place place, const struc
 	case AGT_REMEDIES:
 		return failed;
 	case AGT_STOP:
-		return stop_by_rule(&kept, e);
+		return stop_by_rule(f, e);
 	case AGT_GO_STAGED:
-		log_info("SMS cannot take this host: %s", text);
-		set_reason(m, &kept);
-		r = forget_task(m, e);
+		/* The failed task stays: the precheck of the next run takes it away. */
+		log_info("SMS cannot take this host: %s", f->text);
+		set_reason(m, f);
 		*ret = AGT_OUT_STAGED;
-		break;
-	default:
-		log_info("%s: trying again, remedy %s", text, agt_remedy_name(remedy));
-		m->run.used |= 1u << remedy;
-		r = carry_out(m, remedy, &kept, e);
-		*ret = AGT_OUT_AGAIN;
+		return agt_migration_save(m, e);
+	case AGT_AS_FILE:
+	case AGT_PRIVATE_ADDRESS:
+	case AGT_DELETE_FAILED:
+	case AGT_DELETE_FINISHED:
+	case AGT_WITHOUT_DISKS:
+	case AGT_REFRESH_SOURCE:
+	case AGT_REGISTER_SOURCE:
 		break;
 	}
-	return r < 0 ? r : agt_migration_save(m, e);
+	log_info("%s: trying again, remedy %s", f->text, agt_remedy_name(remedy));
+	*ret = AGT_OUT_AGAIN;
+	return put_pending(m, remedy, f->code, e);
 }
 
 /* ---- making it ---- */
@@ -268,7 +285,9 @@ int agt_task_make(struct agt_migration *m, enum agt_outcome *ret, struct err *e)
 
 	if (!*m->run.task_type)
 		AGT_SET(m->run.task_type, "MIGRATE_BLOCK");
-	r = agt_sms_source_detail(m, e);
+	r = do_pending(m, e);
+	if (r == 0)
+		r = agt_sms_source_detail(m, e);
 	if (r == 0)
 		r = agt_provision_look(m, e);
 	if (r == 0) {

@@ -88,6 +88,27 @@ one_of_each() { # WHERE: for the message
 	done
 }
 
+@test "killed while a rule is carried out: the rule is carried out" {
+	local n from=${scenario/no-network/PRESET} preset
+
+	# What this machine registers itself as may fail SMS's checks: they are not the point here.
+	from=${from%\}}', "hooks": [{"when": "source.registered", "set": {"checks": [],
+		"state": "waiting", "connected": true, "changed": false}}]}'
+	for preset in sms-1404 sms-0515 sms-7605-persistent; do
+		scenario=${from/PRESET/$preset}
+		anew
+		migrate_ends 0
+		one_of_each "$preset, not killed"
+		numbers=$(cloud_routes | awk '/POST .v3.tasks/ { t = 1 } t && /^(POST|DELETE)/ { print NR }')
+		for n in $numbers; do
+			anew
+			killed_at "$n" true
+			migrate_ends 0
+			one_of_each "$preset, call $n"
+		done
+	done
+}
+
 @test "SIGTERM ends it cleanly with 20, and the next call goes on" {
 	local n
 

@@ -100,6 +100,51 @@ key() { # JSON members for "migrate" of the config file
 	[ "$(result task_state)" = CUTOVER_SYNCED ]
 }
 
+@test "SIGTERM while the staged sync runs: 20, and the next call goes on with it" {
+	agent_setup sms-6504
+	big_tree "$SRC" 20
+	STAGED+=(--bwlimit 2M)
+	"$AGENT" migrate "${MIGRATE[@]}" -- "${STAGED[@]}" >"$W/o" 2>&1 3>&- &
+	pid=$!
+	wait_until 30 have_receivers
+	kill "$pid"
+	status=0
+	wait "$pid" || status=$?
+	[ "$status" -eq 20 ] || fail "ended with $status" "$(cat "$W/o")"
+	[ "$(result exit_status)" = 20 ]
+	wait_until 10 no_receivers
+	STAGED+=(--bwlimit 0)
+	cloud_forget
+	migrate_ends 0
+	[ -z "$(cloud_calls)" ]
+	assert_same "$SRC" "$DST"
+}
+
+@test "--existing-target is the target of the staged sync, too, and is checked" {
+	agent_setup happy
+	cloud_set '{"server_addresses": {"fixed": "127.0.0.1", "floating": "127.0.0.1"}}'
+	migrate_ends 0
+	server=$(result target_server_id)
+	unset RSYNC_TARGET_HOST
+	STAGED=(--config "$W/stager.json" --identity "$SSHD_KEY" --known-hosts "$SSHD_KNOWN_HOSTS"
+		--source "$SRC" --no-default-excludes --progress none)
+	echo "{\"target\": \"$ME@127.0.0.1:$DST\"}" >"$W/stager.json"
+	migrate_ends 0 --method rsync --existing-target "$server"
+	assert_same "$SRC" "$DST"
+	[ "$(result target_server_id)" = "$server" ]
+	[ "$(out postcheck_network.json 'j["checks"][0]["name"] + j["checks"][0]["result"]')" = SERVER_ACTIVEOK ]
+}
+
+@test "RESULT_PATH with a name of its own" {
+	agent_setup happy
+	export RESULT_PATH=$W/results/mine.json
+	MIGRATE=(--config "$W/agent.json" --state-dir "$AGENT_STATE" --poll-interval 0.01)
+	migrate_ends 0
+	OUT=$W/results
+	[ "$(out mine.json 'j["task_state"]')" = MIGRATE_SUCCESS ]
+	[ "$(result task_state)" = MIGRATE_SUCCESS ]
+}
+
 @test "earlier result files are kept aside, under their own run" {
 	agent_setup happy
 	migrate_ends 0
