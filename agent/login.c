@@ -21,6 +21,7 @@
 #define PORT_DEFAULT 22
 #define PROOF "stager-login-ok" /* what the target has to print */
 #define SAID_MAX 4096
+#define LOGIN_TIMEOUT_MS 20000 /* for all that comes after the connection */
 
 #define SET(field, text) agt_run_set(field, sizeof(field), text)
 
@@ -287,7 +288,7 @@ int agt_login_try(const struct agt_login *l, const char *more, unsigned timeout_
 			.envp = envp,
 			.more_env = env.v,
 			.stop = stop,
-			.timeout_ms = timeout_ms * 3,
+			.timeout_ms = timeout_ms + LOGIN_TIMEOUT_MS,
 			.output = said,
 			.output_max = SAID_MAX,
 		},

@@ -41,7 +41,8 @@ const char *agt_login_option(const struct strlist *args, const char *name);
 
 /*
  * Log in with the OpenSSH client and run a command there: 0 when its output came back.  more
- * is a further file of known hosts, NULL: none; what ssh said is added to said.
+ * is a further file of known hosts, NULL: none; timeout_ms is for the connection; what ssh said
+ * is added to said.
  *  -ERR_SSH  ssh could not log in (said has its words); -ENOENT: there is no ssh here
  */
 int agt_login_try(const struct agt_login *l, const char *more, unsigned timeout_ms,

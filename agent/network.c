@@ -593,20 +593,25 @@ static int take_address(struct agt_migration *m, const struct cJSON *p)
 	return 1;
 }
 
+int agt_network_addresses(struct agt_migration *m, struct cJSON **ret, struct err *e)
+{
+	return agt_migration_list(m,
+				  &(struct agt_list){
+					  .call = { .service = AGT_EIP,
+						    .method = "GET",
+						    .path = "/v1/{project_id}/publicips" },
+					  .key = "publicips",
+					  .limit = PAGE,
+					  .marker = true,
+				  },
+				  ret, e);
+}
+
 static int find_address(struct agt_migration *m, struct err *e)
 {
 	_cleanup_(agt_json_freep) struct cJSON *all = NULL;
 	char name[AGT_RUN_ID];
-	int r = agt_migration_list(m,
-				   &(struct agt_list){
-					   .call = { .service = AGT_EIP,
-						     .method = "GET",
-						     .path = "/v1/{project_id}/publicips" },
-					   .key = "publicips",
-					   .limit = PAGE,
-					   .marker = true,
-				   },
-				   &all, e);
+	int r = agt_network_addresses(m, &all, e);
 
 	address_name(m, name, sizeof(name));
 	for (const struct cJSON *i = agt_json_first(all, ""); i && r == 0; i = agt_json_next(i))

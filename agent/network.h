@@ -21,6 +21,10 @@ int agt_network_group(struct agt_migration *m, struct err *e) _must_check_;
 /* A public address from the first pool that gives one. */
 int agt_network_address(struct agt_migration *m, struct err *e) _must_check_;
 
+/* All public addresses of the project; the array is the caller's. */
+int agt_network_addresses(struct agt_migration *m, struct cJSON **ret, struct err *e)
+	_must_check_;
+
 /* Those who may talk to the target: the source and EXTRA_PEER_IPS, as "192.0.2.1/32". */
 #define AGT_PEERS_MAX 64
 #define AGT_PEER_SIZE 56

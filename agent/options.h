@@ -93,7 +93,7 @@ struct agt_migrate_options {
 	struct strlist peers;     /* besides the source */
 
 	unsigned postcheck_attempts; /* of connecting and logging in */
-	unsigned connect_timeout_ms; /* of each */
+	unsigned connect_timeout_ms; /* of each; 0: by the poll interval */
 
 	const char *topic_urn; /* NULL: none */
 	const char *notify_command;

@@ -23,8 +23,10 @@
 #define HOST_KEY_MAX 16384
 #define CONSOLE_LINES "1000"
 #define CONSOLE_MAX (1u << 20)
+/* Of a connection, where the operator does not say: a part of the pause between two attempts. */
+#define CONNECT_MIN_MS 1000u
+#define CONNECT_MAX_MS 5000u
 #define DENIED_MAX 3 /* logins that the target refuses are tried so often: it may be booting */
-#define PAGE 100
 
 enum result {
 	OK,
@@ -126,16 +128,7 @@ static int check_vpc(struct check *c, struct err *e)
 static int find_address(struct agt_migration *m, struct cJSON **ret, struct err *e)
 {
 	_cleanup_(agt_json_freep) struct cJSON *all = NULL;
-	int r = agt_migration_list(m,
-				   &(struct agt_list){
-					   .call = { .service = AGT_EIP,
-						     .method = "GET",
-						     .path = "/v1/{project_id}/publicips" },
-					   .key = "publicips",
-					   .limit = PAGE,
-					   .marker = true,
-				   },
-				   &all, e);
+	int r = agt_network_addresses(m, &all, e);
 
 	*ret = NULL;
 	for (const struct cJSON *i = agt_json_first(all, ""); i && r == 0; i = agt_json_next(i)) {
@@ -269,6 +262,14 @@ static int check_cloud(struct check *c, struct err *e)
 
 /* ---- getting in ---- */
 
+static unsigned connect_timeout_ms(const struct agt_migration *m)
+{
+	unsigned given = m->o->migrate.connect_timeout_ms;
+
+	return given ? given
+		     : MIN(MAX(m->o->poll_interval_ms / 2, CONNECT_MIN_MS), CONNECT_MAX_MS);
+}
+
 static int check_port(struct check *c, struct err *e)
 {
 	struct agt_migration *m = c->m;
@@ -284,7 +285,7 @@ static int check_port(struct check *c, struct err *e)
 		if (agt_stop_asked(m->stop))
 			return err_set(e, -ERR_CANCELLED, "stopped by a signal");
 		r = connect_tcp(c->login.host, (uint16_t)c->login.port,
-				(int)m->o->migrate.connect_timeout_ms, NULL, &fd, &why);
+				(int)connect_timeout_ms(m), NULL, &fd, &why);
 		if (r == 0) {
 			row(c, name, OK, value, NULL, "");
 			c->can_login = true;
@@ -364,9 +365,8 @@ static int check_login(struct check *c, struct err *e)
 		int r;
 
 		buf_clear(&said);
-		r = agt_login_try(&c->login, more ? keys : NULL,
-				  m->o->migrate.connect_timeout_ms, m->ctx->envp, m->stop, &said,
-				  &why);
+		r = agt_login_try(&c->login, more ? keys : NULL, connect_timeout_ms(m),
+				  m->ctx->envp, m->stop, &said, &why);
 		if (r == 0) {
 			row(c, "SSH_LOGIN", OK, value, NULL, "");
 			return 0;

@@ -23,6 +23,7 @@
 #define MIB_OR_BYTES 10000000 /* a memory figure below this is in MiB, else in bytes */
 #define CPU_DEFAULT 2
 #define MEMORY_DEFAULT_MIB 4096
+#define HIDDEN_POLLS_MAX 30
 #define ACTIVE_POLLS_MAX 360 /* an hour at the default interval */
 #define NAME_MAX_CHARS 64
 
@@ -387,6 +388,13 @@ static int wait_active(struct agt_migration *m, struct err *e)
 		const char *status;
 		int r = agt_provision_server(m, &reply, e);
 
+		if (r == -ERR_FORBIDDEN && i < HIDDEN_POLLS_MAX) {
+			/* One that is being built may be listed and yet be unknown. */
+			r = agt_migration_pause(m, e);
+			if (r < 0)
+				return r;
+			continue;
+		}
 		if (r < 0)
 			return r;
 		status = agt_json_str(reply.body, "server.status", "");

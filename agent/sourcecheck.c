@@ -51,7 +51,8 @@ static const char *result_word(const struct cJSON *check)
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		if (!strcasecmp(said, words[i]))
 			return words[i];
-	return NULL;
+	/* A code says enough. */
+	return *agt_json_str(check, "error_code", "") ? words[2] : NULL;
 }
 
 static void add_from_sms(const struct cJSON *check, struct cJSON *list, struct verdict *v)

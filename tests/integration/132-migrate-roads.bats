@@ -18,7 +18,7 @@ scenario() { # JSON: a cloud that begins with it
 
 key() { # JSON members for "migrate" of the config file
 	cat >"$W/agent.json" <<-JSON
-	{ "migrate": { "postcheck_attempts": 2, "postcheck_connect_timeout": 1, $1 } }
+	{ "migrate": { "postcheck_attempts": 2, $1 } }
 	JSON
 }
 
@@ -192,6 +192,18 @@ key() { # JSON members for "migrate" of the config file
 	says no-such-server
 	assert_gone "$DST"
 	never 'POST /v3/sources|cloudservers'
+}
+
+@test "a check with a code and no result has failed; one with neither is looked at here" {
+	agent_setup happy
+	cloud_fault '{"match": "GET ^/v3/sources$", "set": {"source_servers[*].checks": [
+		{"name": "CPU", "result": "OK"}, {"name": "RSYNC", "result": null},
+		{"name": "OS_VERSION", "result": null, "error_code": "SMS.6504"}]}}'
+	migrate_ends 0
+	[ "$(result migration_method)" = rsync ]
+	[[ $(result sms_incompatible_reason) == OS_VERSION*SMS.6504* ]]
+	out precheck_source_checks.json '{c["name"]: [c["origin"], c["decides"]] for c in j["checks"]}' |
+		jq -e '.CPU == ["sms", true] and .RSYNC == ["local", true] and .TC == ["local", false]'
 }
 
 @test "precheck deletes finished tasks of this source, no live one, none of another" {

@@ -22,7 +22,7 @@ agent_setup() {
 	cloud_start "$W/cloud" "${@:-happy}"
 	cloud_keys
 	cat >"$W/agent.json" <<-JSON
-	{ "migrate": { "postcheck_attempts": 2, "postcheck_connect_timeout": 1 } }
+	{ "migrate": { "postcheck_attempts": 2 } }
 	JSON
 	export SOURCE_SERVER_ID=$CLOUD_SOURCE TARGET_IMAGE_ID=$CLOUD_IMAGE
 	export RSYNC_TARGET_HOST=127.0.0.1 RSYNC_TARGET_PORT=$SSHD_PORT RSYNC_TARGET_USER=$ME
