@@ -79,6 +79,14 @@ static int same_matter(const struct agt_migration *m, const struct agt_run *run,
 		  run->existing_target },
 	};
 
+	if ((mo->method == AGT_METHOD_SMS && !strcmp(run->road, "rsync")) ||
+	    (mo->method == AGT_METHOD_RSYNC && !strcmp(run->road, "sms")))
+		return err_set(e, -ERR_FORBIDDEN,
+			       "the run %s in %s is not finished, and it goes by %s: finish it "
+			       "without --method, give another --state-dir, or drop it with "
+			       "--restart",
+			       run->run_id, m->o->state_dir,
+			       !strcmp(run->road, "sms") ? "SMS" : "the staged sync");
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		if (strcmp(rows[i].now, rows[i].then) != 0)
 			return err_set(

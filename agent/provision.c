@@ -296,8 +296,10 @@ static int find_server(struct agt_migration *m, struct err *e)
 	for (const struct cJSON *i = agt_json_first(all, ""); i && r == 0; i = agt_json_next(i)) {
 		const char *id = agt_json_str(i, "id", "");
 		const char *status = agt_json_str(i, "status", "");
+		const char *made_by = agt_json_str(i, "metadata.stager_run", m->run.run_id);
 
 		if (strcmp(agt_json_str(i, "name", ""), m->run.server_name) != 0 || !*id ||
+		    strcmp(made_by, m->run.run_id) != 0 ||
 		    agt_words_have(m->run.servers_before, id) || !strcmp(status, "DELETED") ||
 		    !strcmp(status, "ERROR"))
 			continue;

@@ -172,6 +172,8 @@ first_poll() { # number of the first poll of a task, learned from a whole run
 	killed_at "$(first_poll)" false
 	SOURCE_SERVER_ID=other migrate_ends 40
 	says "not finished"
+	migrate_ends 40 --method rsync
+	says "goes by SMS"
 	anew
 	cloud_state sources "$CLOUD_SOURCE" '{"connected": false}'
 	migrate_ends 40
