@@ -330,6 +330,9 @@ static int resolve(struct cfg_parse *c, struct err *e)
 	struct agt_options *o = c->base;
 	_cleanup_free_ char *path = NULL;
 
+	/* What a dry run "made" is no news; the requests are. */
+	if (o->migrate.dry_run && cfg_level_of(c, "log-level") == CFG_LEVEL_DEFAULT)
+		o->log_level = LOG_ERROR;
 	if (o->out_dir)
 		return 0;
 	if (asprintf(&path, "%s/" AGT_OUT_NAME, o->state_dir) < 0) {

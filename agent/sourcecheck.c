@@ -188,6 +188,7 @@ int agt_sourcecheck(struct agt_migration *m, bool have_record, bool *ret_usable,
 	agt_json_set_str(o, "verdict", text);
 	agt_json_set_bool(o, "sms_usable", v.usable);
 	log_info("%s", text);
+	agt_migration_tell(m, "# %s", text);
 	if (!v.usable)
 		set_reason(m, &v);
 	*ret_usable = v.usable;

@@ -296,6 +296,27 @@ key() { # JSON members for "migrate" of the config file
 	tail -n 1 "$W/told" | grep -q '^failure '
 }
 
+@test "a staged sync that waits to be confirmed: 42, people are told, the next call goes on" {
+	agent_setup sms-6504
+	key '"notify_command": "echo $STAGER_EVENT >>'"$W"'/told"'
+	# A prefix whose stager waits at first.
+	cp -r "$STAGER_PREFIX" "$W/prefix"
+	mv "$W/prefix/bin/stager" "$W/prefix/bin/stager.real"
+	cat >"$W/prefix/bin/stager" <<-EOF
+	#!/bin/sh
+	[ -e "$W/confirmed" ] || exit 42
+	exec "$STAGER" "\$@"
+	EOF
+	chmod 755 "$W/prefix/bin/stager"
+	AGENT=$W/prefix/sbin/stager-agent
+	migrate_ends 42
+	[ "$(cat "$W/told")" = waiting ]
+	[ "$(result exit_status)" = 42 ]
+	touch "$W/confirmed"
+	migrate_ends 0
+	[ "$(tail -n 1 "$W/told")" = success ]
+}
+
 # ---- answers that make no sense ----
 
 @test "every field null, missing, of another type: survived" {
