@@ -66,9 +66,13 @@ static int step_precheck(struct agt_migration *m, struct err *e)
 	if (agt_sms_like_id(given)) {
 		int r = agt_sms_delete_tasks(m, given, true, "precheck", e);
 
-		if (r < 0)
+		/* An id that SMS does not know: it is looked up later on what it stands for. */
+		if (r == -ERR_CLOUD)
+			log_info("%s: the precheck waits until the source is known", e->text);
+		else if (r < 0)
 			return r;
-		AGT_SET(m->run.prechecked_id, given);
+		else
+			AGT_SET(m->run.prechecked_id, given);
 	}
 	return go(m, AGT_STEP_AGREE);
 }
@@ -122,6 +126,14 @@ static int step_target(struct agt_migration *m, struct err *e)
 {
 	int r = agt_provision_target(m, e);
 
+	/* The record went between two calls. */
+	if (r == -ERR_CLOUD &&
+	    agt_rule_find(m->code, AGT_AT_QUERY, m->run.used) == AGT_REGISTER_SOURCE) {
+		log_info("%s: registering the source anew", e->text);
+		m->run.used |= 1u << AGT_REGISTER_SOURCE;
+		r = agt_sms_register(m, false, e);
+		return r < 0 ? r : go(m, AGT_STEP_TARGET);
+	}
 	return r < 0 ? r : go(m, AGT_STEP_TASK);
 }
 

@@ -242,11 +242,14 @@ static int check_rules(struct check *c, struct err *e)
 /* What the cloud knows; nothing to ask when the target is no server that we know. */
 static int check_cloud(struct check *c, struct err *e)
 {
-	static int (*const checks[])(struct check *, struct err *) = {
-		check_server,
-		check_vpc,
-		check_address,
-		check_rules,
+	static const struct {
+		const char *name;
+		int (*run)(struct check *c, struct err *e);
+	} checks[] = {
+		{ "SERVER_ACTIVE", check_server },
+		{ "VPC_NAME", check_vpc },
+		{ "EIP_BOUND", check_address },
+		{ "RULES", check_rules },
 	};
 	int r = 0;
 
@@ -255,8 +258,14 @@ static int check_cloud(struct check *c, struct err *e)
 		    "the target is no server whose id is known");
 		return 0;
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(checks) && r == 0; i++)
-		r = checks[i](c, e);
+	for (size_t i = 0; i < ARRAY_SIZE(checks) && r == 0; i++) {
+		r = checks[i].run(c, e);
+		/* What the service does not want to tell has not passed. */
+		if (r == -ERR_CLOUD) {
+			row(c, checks[i].name, ERROR, NULL, NULL, e->text);
+			r = 0;
+		}
+	}
 	return r;
 }
 

@@ -277,6 +277,11 @@ static int note_namesakes(struct agt_migration *m, struct err *e)
 	int r = list_named(m, &all, e);
 
 	m->run.servers_before[0] = '\0';
+	if (r == -ERR_CLOUD) {
+		/* The client token alone keeps a repetition from making a second one. */
+		log_info("%s: namesakes of the server are not known", e->text);
+		return 0;
+	}
 	for (const struct cJSON *i = agt_json_first(all, ""); i && r == 0; i = agt_json_next(i)) {
 		if (strcmp(agt_json_str(i, "name", ""), m->run.server_name) != 0)
 			continue;

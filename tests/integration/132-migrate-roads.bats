@@ -282,6 +282,24 @@ key() { # JSON members for "migrate" of the config file
 		'["EIP_BOUND", "RULES_IN", "RULES_OUT"]' ]
 }
 
+@test "a service that does not answer the postcheck: 45, not 46" {
+	agent_setup happy
+	cloud_fault '{"match": "GET ^/v1/[^/]+/vpcs/", "error_code": "VPC.0101", "status": 404}'
+	migrate_ends 45
+	says VPC_NAME
+}
+
+@test "an id that SMS does not know any more is no reason to fail before the lookup" {
+	agent_setup happy
+	cloud_fault '[{"match": "GET ^/v3/tasks$", "nth": 1, "error_code": "SMS.7602"},
+		{"match": "GET ^/v3/sources/", "nth": 1, "error_code": "SMS.7602"}]'
+	cloud_control POST hooks '{"when": "source.registered", "set": {"checks": [],
+		"state": "waiting", "connected": true}}'
+	migrate_ends 0
+	cloud_routes | grep -qx "POST /v3/sources"
+	[ "$(result task_state)" = MIGRATE_SUCCESS ]
+}
+
 @test "success, failure and a topic: people are told" {
 	agent_setup happy
 	key '"notify_command": "echo $STAGER_EVENT $STAGER_RUN_ID >>'"$W"'/told; env >'"$W"'/env",
