@@ -39,8 +39,8 @@ static const char schema[] =
 	" detail BLOB, round INTEGER, fixed INTEGER) WITHOUT ROWID;"
 	"CREATE TABLE IF NOT EXISTS check_link(ino INTEGER, dev INTEGER, path BLOB, name BLOB,"
 	" same INTEGER, PRIMARY KEY(ino, dev, path, name)) WITHOUT ROWID;"
-	"CREATE TABLE IF NOT EXISTS partial(dir INTEGER, name BLOB, temp BLOB,"
-	" PRIMARY KEY(dir, name)) WITHOUT ROWID;";
+	"CREATE TABLE IF NOT EXISTS unfinished(dir INTEGER, name BLOB, temp BLOB, path BLOB,"
+	" ino INTEGER, dev INTEGER, PRIMARY KEY(dir, name)) WITHOUT ROWID;";
 
 static const char *const queries[Q_COUNT] = {
 	[Q_GET_FACT] = "SELECT value FROM fact WHERE key=?1",
@@ -99,10 +99,11 @@ static const char *const queries[Q_COUNT] = {
 			      " WHERE l.ino=a.ino AND l.dev=a.dev) FROM check_link a"
 			      " WHERE (ino,dev,path,name)>(?1,?2,?3,?4) OR ?6"
 			      " ORDER BY ino,dev,path,name LIMIT ?5",
-	[Q_PUT_PARTIAL] = "INSERT OR REPLACE INTO partial VALUES(?1,?2,?3)",
-	[Q_GET_PARTIAL] = "SELECT temp FROM partial WHERE dir=?1 AND name=?2",
-	[Q_DEL_PARTIAL] = "DELETE FROM partial WHERE dir=?1 AND name=?2 AND temp=?3",
-	[Q_COUNT_PARTIALS] = "SELECT count(*) FROM partial WHERE temp=?1 OR ?1=x''",
+	[Q_PUT_PARTIAL] = "INSERT OR REPLACE INTO unfinished VALUES(?1,?2,?3,?4,?5,?6)",
+	[Q_GET_PARTIAL] = "SELECT temp FROM unfinished WHERE dir=?1 AND name=?2",
+	[Q_PARTIAL_OF] = "SELECT dir,path,name FROM unfinished WHERE ino=?1 AND dev=?2 LIMIT 1",
+	[Q_DEL_PARTIAL] = "DELETE FROM unfinished WHERE dir=?1 AND name=?2 AND temp=?3",
+	[Q_COUNT_PARTIALS] = "SELECT count(*) FROM unfinished WHERE temp=?1 OR ?1=x''",
 };
 
 struct stg_catalog_reader {
@@ -583,7 +584,7 @@ int stg_catalog_begin_full(struct stg_catalog *c, struct stg_phase_row *p, struc
 	if (r < 0)
 		return r;
 	r = exec_sql(c->db, "DELETE FROM entry; DELETE FROM dirty; DELETE FROM link;"
-		     " DELETE FROM partial", e);
+		     " DELETE FROM unfinished", e);
 	if (r == 0)
 		r = put_phase(c, p, e);
 	if (r == 0)
@@ -1111,6 +1112,29 @@ static int adopt_leader(struct stg_catalog *c, uint64_t dir, struct bytes name,
 	return r;
 }
 
+/* A name whose content the target has some of becomes the leader: 1, 2 for this one, 0. */
+static int adopt_partial(struct stg_catalog *c, uint64_t dir, struct bytes name,
+			 const struct stg_stat *st, struct err *e)
+{
+	sqlite3_stmt *s = c->q[Q_PARTIAL_OF];
+	int r = 0, step;
+
+	bind_inode(s, st->dev, st->ino);
+	step = sqlite3_step(s);
+	if (step == SQLITE_ROW) {
+		uint64_t other = (uint64_t)column_int(s, 0);
+		struct bytes other_name = column_bytes(s, 2);
+
+		r = put_leader(c, st, other, column_bytes(s, 1), other_name, e);
+		if (r == 0)
+			r = other == dir && bytes_eq(other_name, name) ? 2 : 1;
+	} else if (step != SQLITE_DONE) {
+		r = stg_catalog_error(c->db, e, "read unfinished files");
+	}
+	sqlite3_reset(s);
+	return r;
+}
+
 int stg_catalog_claim_link(struct stg_catalog *c, uint64_t dir, struct bytes path,
 			   struct bytes name, const struct stg_stat *st, uint32_t old_nlink,
 			   enum stg_link_role *ret, struct err *e)
@@ -1122,6 +1146,8 @@ int stg_catalog_claim_link(struct stg_catalog *c, uint64_t dir, struct bytes pat
 	r = find_leader(c, dir, name, st, e);
 	if (r == 0) {
 		r = adopt_leader(c, dir, name, st, e);
+		if (r == 0)
+			r = adopt_partial(c, dir, name, st, e);
 		if (r == 0)
 			r = put_leader(c, st, dir, path, name, e) < 0 ? -EIO : 2;
 	}

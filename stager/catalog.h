@@ -185,7 +185,7 @@ enum stg_link_role {
 /*
  * name in dir (at path) has to be sent and its inode has more names: who carries the inode?
  * The first that asks in a phase, unless a name that the target has acknowledged at this very
- * state can.
+ * state can, or one that it has some of (stg_catalog_put_partial()).
  */
 int stg_catalog_claim_link(struct stg_catalog *c, uint64_t dir, struct bytes path,
 			   struct bytes name, const struct stg_stat *st, uint32_t old_nlink,
@@ -222,11 +222,13 @@ int stg_catalog_next_follower(struct stg_catalog *c, struct stg_follower_page *p
 /* --- big files that are not finished --- */
 
 /*
- * The target gathers the file name in directory dir under the temporary name temp.  That is
- * kept for the next run, which goes on with what it finds there, whatever the source has.
+ * The target gathers the file name in directory dir (at path) under the temporary name temp.
+ * That is kept for the next run, which goes on with what it finds there, whatever the source
+ * has.  Of an inode with more names (st), this one will carry it again.
  */
-int stg_catalog_put_partial(struct stg_catalog *c, uint64_t dir, struct bytes name,
-			    struct bytes temp, struct err *e) _must_check_;
+int stg_catalog_put_partial(struct stg_catalog *c, uint64_t dir, struct bytes path,
+			    struct bytes name, const struct stg_stat *st, struct bytes temp,
+			    struct err *e) _must_check_;
 /* 1 and *ret (TP_TEMP_MAX + 1 bytes), or 0: there is none. */
 int stg_catalog_get_partial(struct stg_catalog *c, uint64_t dir, struct bytes name, char *ret,
 			    struct err *e) _must_check_;

@@ -6,29 +6,38 @@
 #include "stager/catalog_parts.h"
 #include "transport/protocol.h"
 
-static int change(struct stg_catalog *c, enum query q, uint64_t dir, struct bytes name,
-		  struct bytes temp, struct err *e)
+static void bind_name(sqlite3_stmt *s, uint64_t dir, struct bytes name, struct bytes temp)
 {
+	sqlite3_bind_int64(s, 1, (int64_t)dir);
+	bind_bytes(s, 2, name);
+	bind_bytes(s, 3, temp);
+}
+
+int stg_catalog_put_partial(struct stg_catalog *c, uint64_t dir, struct bytes path,
+			    struct bytes name, const struct stg_stat *st, struct bytes temp,
+			    struct err *e)
+{
+	sqlite3_stmt *s = c->q[Q_PUT_PARTIAL];
 	int r = stg_catalog_lock(c, e);
 
 	if (r < 0)
 		return r;
-	sqlite3_bind_int64(c->q[q], 1, (int64_t)dir);
-	bind_bytes(c->q[q], 2, name);
-	bind_bytes(c->q[q], 3, temp);
-	return stg_catalog_unlock(c, stg_catalog_run(c, q, "write partial", e), e);
-}
-
-int stg_catalog_put_partial(struct stg_catalog *c, uint64_t dir, struct bytes name,
-			    struct bytes temp, struct err *e)
-{
-	return change(c, Q_PUT_PARTIAL, dir, name, temp, e);
+	bind_name(s, dir, name, temp);
+	bind_bytes(s, 4, path);
+	sqlite3_bind_int64(s, 5, (int64_t)st->ino);
+	sqlite3_bind_int64(s, 6, (int64_t)st->dev);
+	return stg_catalog_unlock(c, stg_catalog_run(c, Q_PUT_PARTIAL, "write partial", e), e);
 }
 
 int stg_catalog_drop_partial(struct stg_catalog *c, uint64_t dir, struct bytes name,
 			     struct bytes temp, struct err *e)
 {
-	return change(c, Q_DEL_PARTIAL, dir, name, temp, e);
+	int r = stg_catalog_lock(c, e);
+
+	if (r < 0)
+		return r;
+	bind_name(c->q[Q_DEL_PARTIAL], dir, name, temp);
+	return stg_catalog_unlock(c, stg_catalog_run(c, Q_DEL_PARTIAL, "forget partial", e), e);
 }
 
 /* Step a query of one row: 1, or 0: there is none.  The lock is held. */
@@ -88,7 +97,7 @@ int stg_catalog_clear_partials(struct stg_catalog *c, struct err *e)
 
 	if (r < 0)
 		return r;
-	if (sqlite3_exec(c->db, "DELETE FROM partial", NULL, NULL, NULL) != SQLITE_OK)
+	if (sqlite3_exec(c->db, "DELETE FROM unfinished", NULL, NULL, NULL) != SQLITE_OK)
 		r = stg_catalog_error(c->db, e, "forget partials");
 	return stg_catalog_unlock(c, r, e);
 }

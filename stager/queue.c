@@ -169,6 +169,16 @@ size_t stg_queue_waiting(struct stg_queue *q, uint64_t *ret_content)
 	return n;
 }
 
+bool stg_queue_busy(struct stg_queue *q)
+{
+	bool busy;
+
+	pthread_mutex_lock(&q->lock);
+	busy = q->unfinished != 0;
+	pthread_mutex_unlock(&q->lock);
+	return busy;
+}
+
 int stg_queue_fd(const struct stg_queue *q)
 {
 	return q->fd;

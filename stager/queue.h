@@ -32,6 +32,9 @@ void stg_queue_finish(struct stg_queue *q, struct stg_job *j);
 /* Jobs that wait in the queue, and the bytes of files that they are about (NULL: not wanted). */
 size_t stg_queue_waiting(struct stg_queue *q, uint64_t *ret_content);
 
+/* Is any job not finished? */
+bool stg_queue_busy(struct stg_queue *q);
+
 /* Readable while a job waits or the queue is stopped; for poll(2) only. */
 int stg_queue_fd(const struct stg_queue *q);
 

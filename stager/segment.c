@@ -104,8 +104,8 @@ int peer_begin_big(struct peer *p, struct stg_job *job, struct stg_item *item, i
 
 	if (resume == 0) {
 		stg_bigfile_name(p->run->id, atomic_fetch_add(&p->run->big_serial, 1), temp);
-		r = stg_catalog_put_partial(p->run->catalog, item->dir, item->name,
-					    bytes_str(temp), e);
+		r = stg_catalog_put_partial(p->run->catalog, item->dir, item->path, item->name,
+					    st, bytes_str(temp), e);
 	}
 	if (r < 0) {
 		close(fd);

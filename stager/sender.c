@@ -649,6 +649,18 @@ static bool has_work(struct stg_run *run, unsigned sessions)
 }
 
 /*
+ * The same for what has been found, whoever has it by now: one big file is one job, and much
+ * work for all.
+ */
+static bool has_content(struct stg_run *run, unsigned sessions)
+{
+	uint64_t found = atomic_load(&run->count.planned_bytes);
+	uint64_t done = atomic_load(&run->count.literal) + atomic_load(&run->count.matched);
+
+	return found >= done + sessions * CONTENT_PER_SESSION && stg_queue_busy(run->queue);
+}
+
+/*
  * The first session is always there, and in a full sync those that may be will be needed;
  * else a further one waits until there is work for it.
  */
@@ -661,11 +673,7 @@ static bool wait_for_work(struct peer *p, struct stg_senders *s)
 
 		if (stg_queue_stopped(run->queue) || atomic_load(&s->ending))
 			return false;
-		if (may && (run->eager || has_work(run, p->index)))
-			return true;
-		/* While the first one still connects, what the scan has found will do. */
-		if (may && !atomic_load(&run->admitted) &&
-		    atomic_load(&run->count.planned_bytes) >= p->index * CONTENT_PER_SESSION)
+		if (may && (run->eager || has_work(run, p->index) || has_content(run, p->index)))
 			return true;
 		nanosleep(&(struct timespec){ .tv_nsec = may ? 5000000 : 20000000 }, NULL);
 	}

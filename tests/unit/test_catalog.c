@@ -916,24 +916,31 @@ static void partial_files_are_remembered(void **state)
 	struct fixture *f = *state;
 	struct bytes any = bytes_of("", 0), t1 = bytes_str(".stager-tmp.1"),
 		     t2 = bytes_str(".stager-tmp.2");
+	struct stg_stat st = { .mode = S_IFREG, .nlink = 2, .ino = 9, .dev = 8 };
 	char temp[TP_TEMP_MAX + 1];
+	enum stg_link_role role;
 
 	assert_int_equal(stg_catalog_has_partial(f->c, any, &f->e), 0);
-	OK(stg_catalog_put_partial(f->c, 5, bytes_str("a"), t1, &f->e));
+	OK(stg_catalog_put_partial(f->c, 5, bytes_str("d"), bytes_str("a"), &st, t1, &f->e));
 	reopen(f);
 	assert_int_equal(stg_catalog_get_partial(f->c, 5, bytes_str("a"), temp, &f->e), 1);
 	assert_string_equal(temp, ".stager-tmp.1");
+	/* Another name of its inode is not sent in its place. */
+	OK(stg_catalog_claim_link(f->c, 6, bytes_str("e"), bytes_str("b"), &st, 0, &role, &f->e));
+	assert_int_equal(role, STG_LINK_FOLLOWER);
+	OK(stg_catalog_claim_link(f->c, 5, bytes_str("d"), bytes_str("a"), &st, 0, &role, &f->e));
+	assert_int_equal(role, STG_LINK_LEADER);
 	assert_int_equal(stg_catalog_get_partial(f->c, 5, bytes_str("b"), temp, &f->e), 0);
 	assert_int_equal(stg_catalog_get_partial(f->c, 6, bytes_str("a"), temp, &f->e), 0);
 	/* Under another name by now: the old one is not what is dropped. */
-	OK(stg_catalog_put_partial(f->c, 5, bytes_str("a"), t2, &f->e));
+	OK(stg_catalog_put_partial(f->c, 5, bytes_str("d"), bytes_str("a"), &st, t2, &f->e));
 	OK(stg_catalog_drop_partial(f->c, 5, bytes_str("a"), t1, &f->e));
 	assert_int_equal(stg_catalog_has_partial(f->c, t1, &f->e), 0);
 	assert_int_equal(stg_catalog_has_partial(f->c, t2, &f->e), 1);
 	assert_int_equal(stg_catalog_has_partial(f->c, any, &f->e), 1);
 	OK(stg_catalog_drop_partial(f->c, 5, bytes_str("a"), t2, &f->e));
 	assert_int_equal(stg_catalog_has_partial(f->c, any, &f->e), 0);
-	OK(stg_catalog_put_partial(f->c, 5, bytes_str("a"), t2, &f->e));
+	OK(stg_catalog_put_partial(f->c, 5, bytes_str("d"), bytes_str("a"), &st, t2, &f->e));
 	OK(stg_catalog_clear_partials(f->c, &f->e));
 	assert_int_equal(stg_catalog_has_partial(f->c, any, &f->e), 0);
 }
