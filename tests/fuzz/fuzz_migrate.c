@@ -11,6 +11,8 @@
 #include "agent/network.h"
 #include "agent/rules.h"
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const struct agt_console_cause *causes[AGT_CONSOLE_CAUSES_MAX];
