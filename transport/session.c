@@ -31,6 +31,7 @@
 #include "common/log.h"
 #include "common/secret.h"
 #include "common/text.h"
+#include "transport/keystream.h"
 #include "transport/known_hosts.h"
 #include "transport/link.h"
 
@@ -304,6 +305,11 @@ static struct {
 
 static void library_init(void)
 {
+	struct err why = { 0 };
+
+	/* Without it the same ciphers take longer. */
+	if (tp_keystream_install(&why) < 0)
+		log_debug("%s", why.text);
 	library.rc = libssh2_init(0);
 }
 
