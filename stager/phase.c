@@ -2,9 +2,11 @@
 #include "stager/phase.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/io.h"
@@ -119,10 +121,22 @@ static int keep_boot(struct stg_phase *ph, struct err *e)
 	return stg_catalog_set(ph->run.catalog, "boot_id", text, e);
 }
 
+/* It is capabilities that read: the service is no root, and in a container root may lack them. */
+static bool may(unsigned cap)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { 0 };
+
+	return syscall(SYS_capget, &head, data) == 0 &&
+	       (data[CAP_TO_INDEX(cap)].effective & CAP_TO_MASK(cap));
+}
+
 static void warn_losses(const struct stg_run *run)
 {
-	if (geteuid() != 0)
+	if (!may(CAP_DAC_READ_SEARCH) && !may(CAP_DAC_OVERRIDE))
 		log_info("not root on the source: what this user cannot read is not sent");
+	else if (!may(CAP_SYS_ADMIN))
+		log_info("without CAP_SYS_ADMIN on the source: trusted attributes cannot be seen there, nor sent");
 	if (!(run->target.flags & TP_R_CHOWN))
 		log_info("not root on the target: owners, groups%s cannot be kept there",
 			 run->target.flags & TP_R_MKNOD ? "" : ", device files, trusted attributes");

@@ -152,6 +152,15 @@ one_error() { # the last output has one line that says error
 	exits 0 "${as[@]}" "$STAGER" "${OPTS[@]}" full
 	says "not root on the source"
 	assert_same "$SRC" "$DST"
+	# What the service has reads everything, but not what only CAP_SYS_ADMIN is shown.
+	chmod -R go= "$SRC"
+	exits 0 "${as[@]}" --inh-caps=+dac_read_search --ambient-caps=+dac_read_search \
+		"$STAGER" "${OPTS[@]}" full
+	lacks "not root on the source" <<<"$output"
+	says "trusted attributes cannot be seen there"
+	assert_same "$SRC" "$DST"
+	exits 0 stager full
+	lacks "not root on the source" <<<"$output"
 }
 
 @test "a full state disk: exit 11 naming it, the target whole, the next call goes on" {
