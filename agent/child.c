@@ -41,30 +41,29 @@ static bool overridden(const char *var, char *const *more)
 	return false;
 }
 
-/* The child's environment; the array is the caller's, what it points to is not. */
-static char **environment(const struct agt_child_opts *o)
+char **agt_child_env(char *const *envp, char *const *more_env)
 {
 	size_t n = 0, at = 0;
 	char **env;
 
-	for (char *const *p = o->more_env; p && *p; p++)
+	for (char *const *p = more_env; p && *p; p++)
 		n++;
-	for (char *const *p = o->envp; p && *p; p++)
+	for (char *const *p = envp; p && *p; p++)
 		n++;
 	env = calloc(n + 1, sizeof(*env));
 	if (!env)
 		return NULL;
-	for (char *const *p = o->more_env; p && *p; p++)
+	for (char *const *p = more_env; p && *p; p++)
 		env[at++] = *p;
-	for (char *const *p = o->envp; p && *p; p++)
-		if (!is_secret(*p) && !overridden(*p, o->more_env))
+	for (char *const *p = envp; p && *p; p++)
+		if (!is_secret(*p) && !overridden(*p, more_env))
 			env[at++] = *p;
 	return env;
 }
 
 static int start(const struct agt_child_opts *o, int out, pid_t *ret, struct err *e)
 {
-	_cleanup_free_ char **env = environment(o);
+	_cleanup_free_ char **env = agt_child_env(o->envp, o->more_env);
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attr;
 	sigset_t mask, defaults;

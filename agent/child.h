@@ -13,6 +13,12 @@ struct agt_stop;
 /* Names of the cloud's keys: no program that we start has any business with them. */
 #define AGT_CHILD_SECRETS { "HC_SK", "HC_AK", "HC_SECURITY_TOKEN" }
 
+/*
+ * envp without them, more_env (NULL: none) in front of it and in place of what is called the
+ * same.  The array is the caller's to free(), what it points to is not; NULL: out of memory.
+ */
+char **agt_child_env(char *const *envp, char *const *more_env);
+
 struct agt_child_opts {
 	char *const *argv;           /* ends with NULL; argv[0] is looked up in PATH */
 	char *const *envp;           /* of the child; those of AGT_CHILD_SECRETS are taken out */

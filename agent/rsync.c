@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <spawn.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 
+#include "agent/child.h"
 #include "agent/command.h"
 #include "agent/stop.h"
 #include "checks/root.h"
@@ -27,12 +29,17 @@ static const struct manager {
 static int run(const struct agt_context *ctx, const char *path, const char *const *args,
 	       struct err *e)
 {
+	/* Scripts of packages have no business with the target's password, either. */
+	static char *const blot[] = { (char *)"RSYNC_TARGET_PASSWORD=", NULL };
+	_cleanup_free_ char **env = agt_child_env(ctx->envp, blot);
 	posix_spawn_file_actions_t actions;
 	const char *argv[8] = { path };
 	posix_spawnattr_t attr;
 	int status, r;
 	pid_t pid;
 
+	if (!env)
+		return err_sysn(e, -ENOMEM, "run %s", path);
 	for (size_t i = 0; args[i] && i + 2 < ARRAY_SIZE(argv); i++)
 		argv[i + 1] = args[i];
 	posix_spawn_file_actions_init(&actions);
@@ -41,7 +48,7 @@ static int run(const struct agt_context *ctx, const char *path, const char *cons
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setsigmask(&attr, &ctx->stop->old);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
-	r = -posix_spawn(&pid, path, &actions, &attr, (char **)argv, ctx->envp);
+	r = -posix_spawn(&pid, path, &actions, &attr, (char **)argv, env);
 	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&actions);
 	if (r < 0)

@@ -230,8 +230,8 @@ without_rsync() {
 	[ "$(id -u)" -eq 0 ] || skip "only root can mount"
 	manager=$(command -v apt-get dnf yum zypper | head -n 1)
 	[ -n "$manager" ] && command -v rsync >/dev/null || skip "no package manager, or no rsync"
-	printf '#!/bin/sh\necho "$*" >>%s/calls\necho "proxy $http_proxy" >>%s/calls\nexit %s\n' \
-		"$W" "$W" "$1" >"$W/manager"
+	printf '#!/bin/sh\necho "$*" >>%s/calls\necho "proxy $http_proxy" >>%s/calls\nenv >>%s/env\nexit %s\n' \
+		"$W" "$W" "$W" "$1" >"$W/manager"
 	chmod 755 "$W/manager"
 	: >"$W/no-rsync"
 	shift
@@ -246,10 +246,14 @@ without_rsync() {
 }
 
 @test "check --install-rsync: the host's package manager is asked, with its proxy" {
+	export HC_AK=AKTEST HC_SK=not-to-be-seen HC_SECURITY_TOKEN=not-to-be-seen \
+		RSYNC_TARGET_PASSWORD=not-to-be-seen
 	http_proxy=http://proxy.example:3128 run --separate-stderr -40 without_rsync 0 \
 		"$AGENT" check --config "$W/agent.json" --out "$OUT" --offline --only RSYNC --install-rsync --json
 	grep -q 'install rsync' "$W/calls"
 	grep -qx 'proxy http://proxy.example:3128' "$W/calls"
+	[ -s "$W/env" ]
+	[ "$(grep -c not-to-be-seen "$W/env")" -eq 0 ]
 	# Standard output is the document alone; rsync is not there yet, and the check says so.
 	echo "$output" >"$W/json"
 	[ "$(query "$W/json" 'j["checks"][0]["sms_code"]')" = SMS.6517 ]
