@@ -602,9 +602,10 @@ int agt_http_send(struct agt_http *h, const struct agt_http_request *request,
 	}
 	curl_easy_setopt(h->easy, CURLOPT_HTTPHEADER, NULL);
 	free_headers(headers);
-	log_debug("%s %s: %s%.0d (%lld ms)", request->method, request->url,
+	log_debug("%s %s: %s%.0d (%lld ms)%s%s", request->method, request->url,
 		  r < 0 ? "no answer" : "HTTP ", t.answer.status,
-		  (long long)((clock_mono_ns() - begin) / 1000000));
+		  (long long)((clock_mono_ns() - begin) / 1000000),
+		  *t.answer.request_id ? ", request " : "", t.answer.request_id);
 	if (r < 0) {
 		agt_http_response_fini(&t.answer);
 		return r;

@@ -99,6 +99,7 @@ seen_count() { grep -c "^[A-Z]* $1 " "$D/seen" || true; }
 @test "a good answer comes through, signed, with one connection" {
 	probe 0 sms GET /v3/fine
 	says '200 {"fine":true}'
+	says 'ms), request req-77'
 	grep -A9 'GET /v3/fine ' "$D/seen" | grep -q "Authorization: SDK-HMAC-SHA256 Access=$AK, SignedHeaders="
 	run ! grep -F "$SK" "$D/seen"
 }
