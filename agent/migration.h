@@ -14,14 +14,13 @@
 #include "agent/cloud.h"
 #include "agent/command.h"
 #include "agent/options.h"
+#include "agent/pages.h"
 #include "agent/run.h"
 #include "agent/stop.h"
 #include "common/error.h"
 
 struct cJSON;
 struct agt_control;
-
-#define AGT_PAGES_MAX 200 /* of one list; the largest, of sources, has 5 */
 
 #define AGT_FILE_RESULT "migration_result.json"
 #define AGT_FILE_CLEANUP "precheck_task_cleanup.json"
@@ -73,15 +72,7 @@ int agt_migration_cloud(struct agt_migration *m, struct err *e) _must_check_;
 int agt_migration_call(struct agt_migration *m, const struct agt_call *call,
 		       struct agt_reply *ret, struct err *e) _must_check_;
 
-struct agt_list {
-	struct agt_call call; /* GET, without the parameters of paging */
-	const char *key;      /* of the array in the answer */
-	unsigned limit;       /* items of a page */
-	bool marker;          /* pages by the id of the last item, else by offset */
-	bool page_numbers;    /* by offset, but it counts pages from 1 */
-};
-
-/* Every item of every page as one array, the caller's.  Stops when a page repeats itself. */
+/* As agt_pages_read(), with agt_migration_call(). */
 int agt_migration_list(struct agt_migration *m, const struct agt_list *list,
 		       struct cJSON **ret, struct err *e) _must_check_;
 
