@@ -9,7 +9,9 @@
 #include "agent/artifact.h"
 #include "agent/command.h"
 #include "agent/control.h"
+#include "agent/credentials.h"
 #include "agent/json.h"
+#include "agent/macs.h"
 #include "agent/options.h"
 #include "agent/rsync.h"
 #include "checks/checks.h"
@@ -155,7 +157,17 @@ static int save(const struct agt_options *o, struct cJSON *json, struct err *e)
 
 /* --- asking --- */
 
-/* --only may be repeated, and each may hold several; the list for chk_opts ends with NULL. */
+/* The strings of l, and NULL: the caller's to free(), what it points to is not. */
+static const char **ended(const struct strlist *l)
+{
+	const char **ret = calloc(l->n + 1, sizeof(*ret));
+
+	for (size_t i = 0; ret && i < l->n; i++)
+		ret[i] = l->v[i];
+	return ret;
+}
+
+/* --only may be repeated, and each may hold several. */
 static int split_only(const struct strlist *given, struct strlist *names, const char ***ret,
 		      struct err *e)
 {
@@ -164,12 +176,8 @@ static int split_only(const struct strlist *given, struct strlist *names, const 
 			return err_sysn(e, -ENOMEM, "--only");
 	if (given->n && !names->n)
 		return err_set(e, -ERR_USAGE, "--only: no check is named");
-	*ret = calloc(names->n + 1, sizeof(**ret));
-	if (!*ret)
-		return err_sysn(e, -ENOMEM, "--only");
-	for (size_t i = 0; i < names->n; i++)
-		(*ret)[i] = names->v[i];
-	return 0;
+	*ret = ended(names);
+	return *ret ? 0 : err_sysn(e, -ENOMEM, "--only");
 }
 
 static bool asks_for(const char *const *only, const char *name)
@@ -180,13 +188,82 @@ static bool asks_for(const char *const *only, const char *name)
 	return !only;
 }
 
-static int run_checks(const struct agt_context *ctx, struct chk_opts *opts,
+/* What the network told, for as long as the checks run. */
+struct asked {
+	struct err clock_why, macs_why;
+	struct strlist macs;
+	const char **known; /* of macs */
+};
+
+static void asked_fini(struct asked *a)
+{
+	strlist_fini(&a->macs);
+	free(a->known);
+}
+
+/* Is it worth going on after that answer?  A mistake of the operator's is not, nor a signal. */
+static bool ends_all(int r)
+{
+	return r == -ERR_CANCELLED || r == -ERR_USAGE || r == -ENOMEM;
+}
+
+static int ask_clock(const struct agt_context *ctx, struct chk_opts *opts, struct asked *a)
+{
+	int r = agt_control_clock(ctx->options, ctx->stop, &opts->server_time_s,
+				  &opts->server_time_at, &a->clock_why);
+
+	if (r < 0)
+		opts->server_time_why = &a->clock_why;
+	return r;
+}
+
+static int ask_macs(const struct agt_context *ctx, struct chk_opts *opts, struct asked *a)
+{
+	/* A person waits: one repetition must do. */
+	struct agt_options o = *ctx->options;
+	int r;
+
+	o.control.retries = MIN(o.control.retries, 1u);
+	r = agt_macs_read(&o, ctx->stop, &a->macs, &a->macs_why);
+	if (r < 0) {
+		err_ctx(&a->macs_why, r, "whether another source has the same MAC");
+		opts->known_macs_why = &a->macs_why;
+	}
+	a->known = ended(&a->macs);
+	opts->known_macs = a->known;
+	return a->known ? r : err_sysn(&a->macs_why, -ENOMEM, "MACs of other sources");
+}
+
+/* The clock and the MACs of another root are this host's: they would say nothing about that root. */
+static int ask_network(const struct agt_context *ctx, struct chk_opts *opts, struct asked *a,
+		       struct err *e)
+{
+	int r = 0;
+
+	if (ctx->options->check.offline || opts->root)
+		return 0;
+	if (asks_for(opts->only, "CLOCK"))
+		r = ask_clock(ctx, opts, a);
+	if (ends_all(r))
+		return err_set(e, r, "%s", a->clock_why.text);
+	if (!asks_for(opts->only, "MAC") || !agt_credentials_given(ctx->options))
+		return 0;
+	/* Who does not answer once need not be waited for again. */
+	if (r < 0 && r != -ERR_PROTOCOL)
+		opts->known_macs_why = &a->clock_why;
+	else
+		r = ask_macs(ctx, opts, a);
+	return ends_all(r) ? err_set(e, r, "%s", a->macs_why.text) : 0;
+}
+
+static int run_checks(const struct agt_context *ctx, const struct chk_opts *opts,
 		      struct chk_report **ret, struct err *e)
 {
 	const struct agt_check_options *o = &ctx->options->check;
 	_cleanup_(cfg_target_fini) struct cfg_target target = { 0 };
+	_cleanup_(asked_fini) struct asked asked = { 0 };
 	_cleanup_free_ char *supported = NULL;
-	struct err why = { 0 };
+	struct chk_opts mine = *opts;
 	int r;
 
 	if (o->offline && o->target)
@@ -196,23 +273,11 @@ static int run_checks(const struct agt_context *ctx, struct chk_opts *opts,
 		r = cfg_target_parse(o->target, &target, e);
 	if (r < 0)
 		return r;
-	opts->supported = supported;
-	opts->target_host = target.host;
-	opts->target_port = target.port;
-	/* The clock of another root is this one's: it would say nothing about that root. */
-	if (!o->offline && !opts->root && asks_for(opts->only, "CLOCK") &&
-	    agt_control_clock(ctx->options, ctx->stop, &opts->server_time_s,
-			      &opts->server_time_at, &why) < 0) {
-		if (why.code == -ERR_CANCELLED || why.code == -ERR_USAGE) {
-			*e = why;
-			return e->code;
-		}
-		opts->server_time_why = &why;
-	}
-	r = chk_run(opts, ret, NULL, e);
-	opts->server_time_why = NULL;
-	opts->supported = opts->target_host = NULL;
-	return r;
+	mine.supported = supported;
+	mine.target_host = target.host;
+	mine.target_port = target.port;
+	r = ask_network(ctx, &mine, &asked, e);
+	return r < 0 ? r : chk_run(&mine, ret, NULL, e);
 }
 
 static void report_free_p(struct chk_report **r)

@@ -6,8 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/options.h"
+#include "common/io.h"
 #include "common/secret.h"
 
 #define AK_SHOWN 4
@@ -120,6 +122,20 @@ int agt_credentials_load(const struct agt_options *options, struct agt_credentia
 	}
 	*ret = c;
 	return 0;
+}
+
+bool agt_credentials_given(const struct agt_options *options)
+{
+	const struct agt_control_options *o = &options->control;
+	_cleanup_close_ int dir = -1;
+
+	if (o->ak || o->sk_env || o->sk_file)
+		return true;
+	if (!o->credentials_dir)
+		return false;
+	dir = open(o->credentials_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return dir >= 0 && (faccessat(dir, "hc_ak", F_OK, 0) == 0 ||
+			    faccessat(dir, "hc_sk", F_OK, 0) == 0);
 }
 
 void agt_credentials_fini(struct agt_credentials *c)

@@ -3,6 +3,8 @@
 /*
  * agent/credentials.h - the keys of the cloud account, wherever the operator keeps them.
  */
+#include <stdbool.h>
+
 #include "common/error.h"
 
 struct secret;
@@ -24,6 +26,9 @@ struct agt_credentials {
 int agt_credentials_load(const struct agt_options *o, struct agt_credentials *ret,
 			 struct err *e) _must_check_;
 void agt_credentials_fini(struct agt_credentials *c); /* NULL is fine */
+
+/* Has the operator said anything of keys?  If not, nobody wants the cloud to be asked. */
+bool agt_credentials_given(const struct agt_options *o);
 
 #define AGT_AK_SHOWN_SIZE 9
 /* An access key as messages may show it: "ABCD****".  Returns out. */

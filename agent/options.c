@@ -137,7 +137,7 @@ static const struct cfg_row rows[] = {
 	{ .name = "only", .arg = "NAME[,NAME...]", .type = CFG_LIST, CHECK(only),
 	  .help = "run these checks alone" },
 	{ .name = "offline", .type = CFG_FLAG, CHECK(offline),
-	  .help = "do not use the network: no check of clock and target" },
+	  .help = "do not use the network: no check of clock, target and other sources" },
 	{ .name = "root", .arg = "DIR", .type = CFG_STRING, CHECK(root),
 	  .help = "look at the system below DIR, not at the running one" },
 	{ .name = "target", .arg = "SPEC", .type = CFG_STRING, CHECK(target),

@@ -195,8 +195,7 @@ int agt_sourcecheck(struct agt_migration *m, bool have_record, bool *ret_usable,
 	return agt_migration_write(m, AGT_FILE_CHECKS, o, e);
 }
 
-/* Is it a name or an address of this host? */
-static bool is_this_host(const char *given)
+bool agt_is_this_host(const char *given)
 {
 	char text[256] = "";
 	struct ifaddrs *all = NULL;
@@ -233,14 +232,14 @@ int agt_sourcecheck_whose(const struct agt_migration *m, bool have_record, struc
 	const char *given = m->run.source_given;
 
 	if (have_record) {
-		if (!is_this_host(m->run.source_name) && !is_this_host(m->run.source_ip))
+		if (!agt_is_this_host(m->run.source_name) && !agt_is_this_host(m->run.source_ip))
 			log_info("the source %s (%s) does not look like this host: a staged sync "
 				 "would copy this host",
 				 m->run.source_name, m->run.source_ip);
 		return 0;
 	}
 	/* An id that SMS does not know any more may well have been this host's. */
-	if (!*given || agt_sms_like_id(given) || is_this_host(given))
+	if (!*given || agt_sms_like_id(given) || agt_is_this_host(given))
 		return 0;
 	return err_set(e, -ERR_FORBIDDEN,
 		       "SMS knows no source with the address or name '%s', and this host is not "

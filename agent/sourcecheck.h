@@ -24,3 +24,6 @@ int agt_sourcecheck_whose(const struct agt_migration *m, bool have_record, struc
 
 /* SMS has no record: register this host; its id is in m->run then. */
 int agt_sourcecheck_missing(struct agt_migration *m, struct err *e) _must_check_;
+
+/* Is it a name or an address of this host? */
+bool agt_is_this_host(const char *given);

@@ -70,6 +70,7 @@ struct chk_opts {
 	 * notation, or the SHA-256 of the lower-case colon form as 64 hex digits.
 	 */
 	const char *const *known_macs;
+	const struct err *known_macs_why; /* not all of them are known, and why */
 };
 
 struct chk_env {

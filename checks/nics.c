@@ -250,6 +250,10 @@ int chk_mac(const struct chk_env *env, struct chk_answer *ret, struct err *e)
 	if (twin)
 		return chk_say(ret, CHK_WARN, "%s and %s have the same MAC %s", twin->name,
 			       other->name, twin->mac);
-	return chk_say(ret, CHK_OK, known ? "the MACs are unique on this host and among the known sources" :
+	if (env->opts->known_macs_why) {
+		*e = *env->opts->known_macs_why;
+		return e->code;
+	}
+	return chk_say(ret, CHK_OK, known ? "the MACs are unique on this host and among the sources of SMS" :
 					    "the MACs are unique on this host");
 }

@@ -9,6 +9,9 @@ bats_require_minimum_version 1.5.0
 export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1:exitcode=99}"
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1:exitcode=99}"
 
+# shellcheck source=/dev/null
+. "$BATS_TEST_DIRNAME/../cloud/cloud.bash"
+
 setup() {
 	AGENT=${STAGER_PREFIX:?set STAGER_PREFIX to an install prefix}/sbin/stager-agent
 	[ -x "$AGENT" ] || { echo "no program at $AGENT"; return 1; }
@@ -17,7 +20,7 @@ setup() {
 	FILE=$OUT/precheck_source_checks.json
 	SERVER=
 	echo '{}' >"$W/agent.json"
-	unset NO_COLOR SMS_ENDPOINT RESULT_PATH
+	unset NO_COLOR SMS_ENDPOINT RESULT_PATH SOURCE_SERVER_ID CREDENTIALS_DIRECTORY "${!HC_@}" "${!RSYNC_@}"
 	# A root of a system that SMS takes, and what of it is not looked at by most tests.
 	mkdir -p "$W/root/etc"
 	release debian 8
@@ -25,12 +28,13 @@ setup() {
 
 teardown() {
 	[ -z "$SERVER" ] || kill "$SERVER" || true
+	cloud_stop
 	rm -rf "$W"
 }
 
 release() { printf 'ID=%s\nVERSION_ID="%s"\n' "$1" "$2" >"$W/root/etc/os-release"; }
 
-check() { "$AGENT" check --config "$W/agent.json" --out "$OUT" "$@"; }
+check() { "$AGENT" check --config "$W/agent.json" --state-dir "$W/state" --out "$OUT" "$@"; }
 
 # query FILE EXPRESSION: of the JSON in FILE, as j.
 query() { python3 -c 'import json,sys; j=json.load(open(sys.argv[1])); print(eval(sys.argv[2]))' "$@"; }
@@ -149,6 +153,68 @@ PY
 	# Nobody there: that is no fault of the clock.
 	run -0 check --only CLOCK
 	[[ ${lines[0]} == WARN*"could not tell: "* ]]
+}
+
+# with_clone FIELDS: a cloud that has a source with this host's MAC, of such fields more.
+with_clone() {
+	check --offline --only MAC --json >"$W/json" || skip "no network card here"
+	MAC=$(query "$W/json" 'j["checks"][0]["value"].split()[0]')
+	digest=$(printf %s "$MAC" | sha256sum | cut -d' ' -f1)
+	cat >"$W/scenario" <<-END
+	{ "seed": { "sources": [ { "id": "feedbeef-1111", "name": "clone", "ip": "192.0.2.7",
+	    "networks": [ { "name": "eth0", "ip": "192.0.2.7", "mac": "$digest" } ] $1 } ] } }
+	END
+	cloud_start "$W/cloud" "$W/scenario"
+	cloud_keys
+}
+
+@test "check: a MAC that another source of the account has is an error" {
+	with_clone ""
+	run -40 check --only MAC
+	[[ $output == *"another source already has the MAC $MAC of "* ]]
+	[[ $output != *"$HC_SK"* ]]
+	[ "$(cloud_routes | sort | uniq -c | awk '{print $1, $2, $3}')" = "1 GET /v3/sources
+2 GET /v3/sources/{source_id}" ]
+	# The record that this host was registered under is its own.
+	mkdir -p "$W/state"
+	echo feedbeef-1111 >"$W/state/source_id"
+	run -0 check --only MAC
+	[[ $output == *"unique on this host and among the sources of SMS"* ]]
+	rm "$W/state/source_id"
+	SOURCE_SERVER_ID=192.0.2.7 run -0 check --only MAC
+	# Without keys, and without the network, nobody is asked.
+	cloud_forget
+	HC_AK='' HC_SK='' run -0 check --only MAC
+	run -0 check --only MAC --offline
+	[ -z "$(cloud_calls)" ]
+	cloud_clean
+}
+
+@test "check: a record with this host's name is its own" {
+	[[ $(uname -n) != localhost* ]] || skip "this host has no name of its own"
+	with_clone ", \"name\": \"$(uname -n)\""
+	run -0 check --only MAC
+	[[ $output == *"among the sources of SMS"* ]]
+}
+
+@test "check: other sources that cannot be asked are a warning with the reason" {
+	with_clone ""
+	unasked="could not tell: whether another source has the same MAC: "
+	HC_SK=wrong-but-secret run -0 check --only MAC
+	[[ $output == WARN*"$unasked"*"HTTP 401"* ]]
+	[[ $output != *wrong-but-secret* ]]
+	HC_SK='' run -0 check --only MAC
+	[[ $output == WARN*"$unasked"*"no secret key: set HC_SK"* ]]
+	echo "$HC_SK" >"$W/sk"
+	chmod 644 "$W/sk"
+	echo "{ \"control_plane\": { \"sk_file\": \"$W/sk\" } }" >"$W/agent.json"
+	HC_SK='' run -0 check --only MAC
+	[[ $output == WARN*"$unasked"*"open to others"* ]]
+	cloud_stop
+	# Not asked twice: the check of the clock has found out already.
+	chmod 600 "$W/sk"
+	run -0 check --only MAC,CLOCK
+	[ "$(grep -c "could not tell: no connection to 127.0.0.1" <<<"$output")" -eq 2 ]
 }
 
 @test "check: a target is reached, or not" {

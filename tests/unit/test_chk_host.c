@@ -19,13 +19,19 @@
 static void macs_must_be_unique_and_only_cards_count(void **state)
 {
 	static const char *const same[] = { "02:00:00:00:00:99", "5254.0000.0001", NULL };
+	static const struct err refused = { -ERR_AUTH, "other sources: HTTP 401" };
 	static const char *const strangers[] = { "02:00:00:00:00:99", "nonsense", "5254000000010", NULL };
 	static const struct chk_case cases[] = {
 		{ "MAC", CHK_OK, "", "unique on this host", { CARD("eth0", MAC1), CARD("eth1", MAC2) } },
 		{ "MAC", CHK_WARN, "", "eth0 and eth1 have the same MAC " MAC1, { CARD("eth0", MAC1), CARD("eth1", MAC1) } },
 		{ "MAC", CHK_ERROR, "", "another source already has the MAC " MAC1 " of eth0",
 		  { CARD("eth0", MAC1) }, .opts.known_macs = same },
-		{ "MAC", CHK_OK, "", "among the known sources", { CARD("eth0", MAC1) }, .opts.known_macs = strangers },
+		{ "MAC", CHK_OK, "", "among the sources of SMS", { CARD("eth0", MAC1) }, .opts.known_macs = strangers },
+		/* What could not be asked is not unique; what is known counts all the same. */
+		{ "MAC", CHK_WARN, "", "could not tell: other sources: HTTP 401", { CARD("eth0", MAC1) }, .untold = true,
+		  .live = true, .opts.known_macs = strangers, .opts.known_macs_why = &refused },
+		{ "MAC", CHK_ERROR, "", "another source already has", { CARD("eth0", MAC1) },
+		  .live = true, .opts.known_macs = same, .opts.known_macs_why = &refused },
 		/* Bridges, VLANs, macvlans and the other ends of containers share or invent theirs. */
 		{ "MAC", CHK_OK, "", "unique",
 		  { CARD("eth0", MAC1), NIC("br0", MAC1), NIC("eth0.5", MAC1), NIC("veth1", MAC2), NIC("veth2", MAC2),
