@@ -6,13 +6,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 
 #include "agent/control.h"
 #include "agent/json.h"
 #include "agent/plan.h"
 #include "agent/result.h"
+#include "agent/statedir.h"
 #include "common/io.h"
 #include "common/log.h"
 #include "common/macro.h"
@@ -21,47 +20,6 @@
 #define MAKE_ATTEMPTS 3 /* of a call whose answer is lost again and again */
 
 /* ---- opening and closing ---- */
-
-static int make_state_dir(const char *path, struct err *e)
-{
-	char part[4096];
-	size_t n = strlen(path);
-
-	if (n >= sizeof(part))
-		return err_set(e, -ENAMETOOLONG, "state directory %s: the name is too long",
-			       path);
-	memcpy(part, path, n + 1);
-	for (char *p = part + 1; *p; p++) {
-		if (*p != '/')
-			continue;
-		*p = '\0';
-		if (mkdir(part, 0755) < 0 && errno != EEXIST)
-			return err_sys(e, "make %s for the state directory", part);
-		*p = '/';
-	}
-	if (mkdir(part, 0700) < 0 && errno != EEXIST)
-		return err_sys(e, "make state directory %s", path);
-	return 0;
-}
-
-static int take_lock(struct agt_migration *m, struct err *e)
-{
-	_cleanup_close_ int dir = open(m->o->state_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-	if (dir < 0)
-		return err_sys(e, "open state directory %s", m->o->state_dir);
-	m->lock_fd = openat(dir, LOCK_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (m->lock_fd < 0)
-		return err_sys(e, "open %s/%s", m->o->state_dir, LOCK_NAME);
-	if (flock(m->lock_fd, LOCK_EX | LOCK_NB) == 0)
-		return 0;
-	if (errno != EWOULDBLOCK)
-		return err_sys(e, "lock %s/%s", m->o->state_dir, LOCK_NAME);
-	return err_set(e, -ERR_LOCKED,
-		       "another stager-agent migrates with the state directory %s: wait for it, "
-		       "or give --state-dir",
-		       m->o->state_dir);
-}
 
 /* Another source or target is another migration, and the unfinished one must not be lost. */
 static int same_matter(const struct agt_migration *m, const struct agt_run *run,
@@ -167,7 +125,7 @@ static int retire_files(struct agt_migration *m, struct err *e)
 
 int agt_migration_open(struct agt_migration *m, const struct agt_context *ctx, struct err *e)
 {
-	int r = 0;
+	int r;
 
 	*m = (struct agt_migration){
 		.ctx = ctx,
@@ -177,12 +135,15 @@ int agt_migration_open(struct agt_migration *m, const struct agt_context *ctx, s
 		.lock_fd = -1,
 	};
 	if (!m->dry) {
-		r = make_state_dir(m->o->state_dir, e);
+		r = agt_statedir_make(m->o->state_dir, e);
 		if (r == 0)
-			r = take_lock(m, e);
+			r = agt_statedir_lock(m->o->state_dir, LOCK_NAME, "stager-agent migrates",
+					      e);
+		if (r < 0)
+			return r;
+		m->lock_fd = r;
 	}
-	if (r == 0)
-		r = load_run(m, e);
+	r = load_run(m, e);
 	if (r < 0 || m->dry)
 		return r;
 	r = agt_artifacts_open(m->o->out_dir, m->run.run_id, &m->artifacts, e);
