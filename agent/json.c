@@ -347,6 +347,19 @@ void agt_json_blot(struct cJSON *v)
 	}
 }
 
+void agt_json_prune(struct cJSON *v, const char *name)
+{
+	struct cJSON *next;
+
+	for (struct cJSON *i = v ? v->child : NULL; i; i = next) {
+		next = i->next;
+		if (i->string && !strcmp(i->string, name))
+			cJSON_Delete(cJSON_DetachItemViaPointer(v, i));
+		else
+			agt_json_prune(i, name);
+	}
+}
+
 static bool is_broken(const cJSON *v)
 {
 	for (; v; v = v->next)

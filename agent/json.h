@@ -97,6 +97,9 @@ void agt_json_add_str(struct cJSON *a, const char *text);
  */
 void agt_json_blot(struct cJSON *v);
 
+/* Remove the members of that name at any depth of v. */
+void agt_json_prune(struct cJSON *v, const char *name);
+
 /* Append v as text; pretty: for people, with a newline at the end.  -ENOMEM. */
 int agt_json_print(const struct cJSON *v, bool pretty, struct buf *out, struct err *e)
 	_must_check_;

@@ -8,6 +8,7 @@
 
 #include "agent/check.h"
 #include "agent/json.h"
+#include "agent/options.h"
 #include "checks/checks.h"
 #include "common/io.h"
 #include "common/macro.h"
@@ -215,7 +216,26 @@ static void source_name(const char *hostname, char out[NAME_CHARS + 1])
 			*p = '-';
 }
 
-static struct cJSON *body_of(const struct chk_facts *f, const char *id, const char *os_code)
+/* What SMS wants to know before it migrates block by block, as a text. */
+static void put_block_check(struct cJSON *o, const struct chk_facts *f)
+{
+	_cleanup_(agt_json_freep) struct cJSON *v = agt_json_object();
+	_cleanup_(buf_fini) struct buf text = BUF_INIT;
+	char simple[32];
+
+	/* "5.10.0" of "5.10.0-28-amd64" */
+	snprintf(simple, sizeof(simple), "%.*s", (int)strspn(f->kernel, "0123456789."), f->kernel);
+	agt_json_set_str(v, "release_type", f->os.id);
+	agt_json_set_str(v, "release_version", f->os.version);
+	agt_json_set_str(v, "kernel_simplification", simple);
+	agt_json_set_str(v, "architecture", f->arch);
+	agt_json_set_str(v, "kernel_version", f->kernel);
+	if (agt_json_print(v, false, &text, NULL) == 0 && buf_cstr(&text))
+		agt_json_set_str(o, "linux_block_check", buf_cstr(&text));
+}
+
+static struct cJSON *body_of(const struct chk_facts *f, const char *id, const char *os_code,
+			     const char *domain_id)
 {
 	struct cJSON *o = agt_json_object();
 	const struct chk_nic *nic = f->n_nics ? &f->nics[0] : NULL;
@@ -231,6 +251,9 @@ static struct cJSON *body_of(const struct chk_facts *f, const char *id, const ch
 		agt_json_set_str(o, "ipv6", nic->ipv6);
 	agt_json_set_str(o, "os_type", "LINUX");
 	agt_json_set_str(o, "os_version", os_code);
+	put_block_check(o, f);
+	if (domain_id)
+		agt_json_set_str(o, "domain_id", domain_id);
 	agt_json_set_str(o, "firmware", f->firmware == CHK_FIRMWARE_UEFI ? "UEFI" : "BIOS");
 	agt_json_set_int(o, "cpu_quantity", f->cpu_quantity);
 	agt_json_set_int(o, "memory", (int64_t)f->memory_bytes);
@@ -267,8 +290,24 @@ int agt_register_body(const struct agt_options *o, const char *id, struct cJSON 
 	if (r == 0)
 		r = chk_os_code(supported, facts, os_code, sizeof(os_code), e);
 	if (r == 0)
-		*ret = body_of(facts, id, os_code);
+		*ret = body_of(facts, id, os_code, o->control.domain_id);
 	chk_report_free(report);
 	chk_facts_free(facts);
 	return r;
+}
+
+int agt_register_digest(const struct cJSON *body, char ret[SHA256_HEX_SIZE], struct err *e)
+{
+	static const char *const changing[] = { "id", "used_size", "free_size", "g_vol_used_size" };
+	_cleanup_(agt_json_freep) struct cJSON *v = agt_json_copy(body);
+	_cleanup_(buf_fini) struct buf text = BUF_INIT;
+	int r;
+
+	for (size_t i = 0; i < ARRAY_SIZE(changing); i++)
+		agt_json_prune(v, changing[i]);
+	r = agt_json_print(v, false, &text, e);
+	if (r < 0)
+		return r;
+	sha256_hex(ret, buf_view(&text));
+	return 0;
 }

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "common/error.h"
+#include "common/sha256.h"
 
 struct agt_options;
 struct cJSON;
@@ -24,6 +25,13 @@ int agt_register_checks(const struct agt_options *o, const char *const *only,
  */
 int agt_register_body(const struct agt_options *o, const char *id, struct cJSON **ret,
 		      struct err *e) _must_check_;
+
+/*
+ * What tells one body from another, by all that does not change from day to day: sizes of
+ * disks count, how full they are does not, nor does the id.
+ */
+int agt_register_digest(const struct cJSON *body, char ret[SHA256_HEX_SIZE], struct err *e)
+	_must_check_;
 
 /* The id that this host was registered under, kept in the state directory; "" for none. */
 int agt_register_binding(const char *state_dir, char *ret, size_t size, struct err *e)
