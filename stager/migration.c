@@ -239,20 +239,25 @@ static int target_id(struct stg_migration *m, struct buf *out, struct err *e)
 
 /*
  * The catalog is about one source and one target; anything else would be nonsense, or worse.
- * keep: it is to be about this one from now on, if it is about none yet.
+ * Until a target has answered to a full sync there is nothing to be wrong about: who mistyped
+ * a name may correct it.  keep: it is to be about this one from now on.
  */
 static int check_identity(struct stg_migration *m, const char *key, const char *what,
 			  const char *now, bool keep, struct err *e)
 {
 	_cleanup_(buf_fini) struct buf kept = BUF_INIT;
+	struct stg_phase_row last;
 	int r = stg_catalog_get(m->catalog, key, &kept, e);
 
 	if (r < 0)
 		return r;
+	if (r && !strcmp(buf_cstr(&kept), now))
+		return 0;
+	r = stg_catalog_last_phase(m->catalog, &last, e);
+	if (r < 0)
+		return r;
 	if (!r)
 		return keep ? stg_catalog_set(m->catalog, key, now, e) : 0;
-	if (!strcmp(buf_cstr(&kept), now))
-		return 0;
 	return err_set(e, -ERR_FORBIDDEN,
 		       "the state directory %s belongs to another %s (%s, not %s): give this "
 		       "migration a --state-dir of its own", m->opt->state_dir, what,

@@ -97,9 +97,10 @@ static int phase_over(const struct flight *f, const struct tp_refusal *m, struct
 	if (f->item && stg_path_join(&path, f->item->path, f->item->name) < 0)
 		buf_clear(&path);
 	return err_set(e, -(int)m->error,
-		       "the target cannot take %s: %s (make room there and start again: what "
-		       "was acknowledged is kept)",
-		       text_name(name, buf_view(&path)), message(text, m));
+		       "the target cannot take %s: %s (%s there and start again: what was "
+		       "acknowledged is kept)",
+		       text_name(name, buf_view(&path)), message(text, m),
+		       m->error == EROFS ? "let it be written to" : "make room");
 }
 
 /* A name that was to be removed is still there, for a reason that is no failure. */

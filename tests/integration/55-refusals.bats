@@ -32,6 +32,32 @@ one_error() { # the last output has one line that says error
 	unchanged
 }
 
+@test "a target that was mistyped and never answered is no target: the right one is taken" {
+	small_tree "$SRC"
+	mkdir "$W/wrong"
+	exits 10 stager full --target "$ME@no-such-host.invalid:$DST"
+	exits 40 stager incremental --source "$W/wrong"
+	sync_ok full
+	assert_same "$SRC" "$DST"
+	exits 40 stager full --target "$ME@no-such-host.invalid:$DST"
+	says "another target"
+}
+
+@test "a target root that is mounted read-only: exit 11, and no word of room" {
+	need_root
+	small_tree "$SRC"
+	mkdir "$DST"
+	mount -t tmpfs -o ro none "$DST" || skip "cannot mount tmpfs here"
+	MOUNTS=("$DST" "${MOUNTS[@]}")
+	exits 11 stager full
+	says "read-only file system"
+	says "let it be written to"
+	lacks "make room" <<<"$output"
+	mount -o remount,rw "$DST"
+	sync_ok full
+	assert_same "$SRC" "$DST"
+}
+
 @test "a missing password file, one without a password: exit 1, named" {
 	target_stands
 	exits 1 stager full --password-file "$W/none"

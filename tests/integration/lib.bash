@@ -141,7 +141,7 @@ assert_gone() { { [ ! -e "$1" ] && [ ! -L "$1" ]; } || fail "$1 is still there";
 
 # mount_image NAME FSTYPE MIB: a filesystem of its own at $W/NAME, skipped when impossible.
 mount_image() {
-	local at=$W/$1 type=$2 size=$3
+	local at=$W/$1 type=$2 size=$3 try why
 
 	need_root
 	mkdir -p "$at"
@@ -155,7 +155,12 @@ mount_image() {
 		else
 			"mkfs.$type" -q -f "$at.img"
 		fi
-		mount -o loop "$at.img" "$at" || skip "cannot mount a $type image here"
+		# Somebody else may take the loop device between the choice of it and its use.
+		for try in 1 2 3 4 5; do
+			why=$(mount -o loop "$at.img" "$at" 2>&1) && break
+			[ "$try" -lt 5 ] || skip "cannot mount a $type image here: $why"
+			sleep 0.2
+		done
 	fi
 	MOUNTS=("$at" "${MOUNTS[@]}")
 	rm -rf "$at/lost+found"
