@@ -39,6 +39,19 @@ sent_at_most() {
 	[ "$(query "$REPORT" 'j["phases"][-1]["tuning"]["compression"]["chosen"]')" = off ]
 }
 
+@test "a big file in a directory whose default ACL takes the mode from what is made in it" {
+	need_root
+	need_tool setfacl
+	setfacl -d -m u::r--,g::-,o::-,u:1001:r "$SRC/d" || skip "no ACLs here"
+	sync_ok full --sessions 3
+	assert_same "$SRC" "$DST"
+	no_temps
+	head -c 4096 /dev/urandom | dd of="$SRC/d/big" bs=4096 seek=100 conv=notrunc status=none
+	sync_ok incremental
+	assert_same "$SRC" "$DST"
+	sent_at_most "$SEGMENT"
+}
+
 @test "kill -9 of the driver inside a file: the next full sends what was on its way, and the rest" {
 	local had
 

@@ -219,10 +219,13 @@ int rcv_temp_open(struct rcv_env *v, const char *temp, bool create)
 		return rcv_fail(v, -(int)TP_E_STALE, "open", "the temporary file is gone");
 	if (fstat(fd, &st) < 0)
 		return rcv_fail_sys(v, "stat", temp);
-	if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || (st.st_mode & 07777) != 0600 ||
+	if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || (st.st_mode & 07777 & ~0600u) ||
 	    !is_own(v, &st))
 		return rcv_fail(v, -(int)TP_E_STALE, "open",
 				"what has the temporary name is none of ours");
+	/* A default ACL of the directory may have taken some of it. */
+	if ((st.st_mode & 07777) != 0600 && fchmod(fd, 0600) < 0)
+		return rcv_fail_sys(v, "set mode", temp);
 	return TAKE_FD(fd);
 }
 
