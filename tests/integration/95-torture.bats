@@ -350,6 +350,30 @@ storm_with_kills() {
 	[ -z "$(find "$DST" -name '.stager-tmp.*')" ]
 }
 
+@test "a locked file that loses one of its names stays locked under the others" {
+	need_root
+	on_disks ext4 tmpfs
+	sides locked
+	mkdir "$SRC/b" "$SRC/d1" "$SRC/d2" "$SRC/e"
+	echo x >"$SRC/x"
+	ln "$SRC/x" "$SRC/b/y"
+	echo n >"$SRC/n"
+	ln "$SRC/n" "$SRC/d1/n"
+	echo other >"$SRC/d2/n"
+	chattr +a "$SRC/x"
+	chattr +i "$SRC/n"
+	sync_ok full
+	sleep 0.05
+	sync_ok incremental
+	# The inodes are as they were: one name is removed, another is written over.
+	mv "$SRC/b" "$SRC/e/c"
+	mv "$SRC/d1" "$SRC/aside"
+	mv "$SRC/d2" "$SRC/d1"
+	mv "$SRC/aside" "$SRC/d2"
+	sync_ok incremental
+	assert_same "$SRC" "$DST"
+}
+
 @test "changed metadata leaves the ACL of a file on XFS" {
 	need_root
 	on_disks ext4 xfs

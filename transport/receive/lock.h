@@ -13,6 +13,25 @@
  */
 int rcv_unlock(int dirfd, const char *name) _must_check_;
 
+/*
+ * A file that goes on under other names when one of them is taken away: what it has lost
+ * for that.  RCV_UNLOCKED_INIT: nothing.
+ */
+struct rcv_unlocked {
+	int fd;
+	uint32_t flags;
+};
+#define RCV_UNLOCKED_INIT { .fd = -1 }
+
+/*
+ * rcv_unlock(), noting in u what a regular file with several names has lost.  What was noted
+ * before is locked again first.
+ */
+int rcv_unlock_name(int dirfd, const char *name, struct rcv_unlocked *u) _must_check_;
+
+/* Lock it again, if it still has a name and nobody has set such flags meanwhile.  0 or -errno. */
+int rcv_lock_again(struct rcv_unlocked *u);
+
 /* Make the two flags of an open file what flags says; the others stay.  0 or -errno. */
 int rcv_flags_set(int fd, uint32_t flags) _must_check_;
 

@@ -272,7 +272,8 @@ static int link_over(struct rcv_env *v, const struct rcv_dir *from, const char *
 		return r;
 	r = rcv_place_temp(v, v->cur, temp, name);
 	/* Of two names of one inode rename() takes none away: another session was faster. */
-	unlinkat(v->cur->fd, temp, 0);
+	if (r == 0)
+		rcv_temp_drop(v->cur, temp);
 	return r;
 }
 

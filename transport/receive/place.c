@@ -21,21 +21,64 @@ void rcv_temp_name(struct rcv_env *v, char ret[RCV_TEMP_MAX])
 	snprintf(ret, RCV_TEMP_MAX, TP_TEMP_PREFIX "%x.%x", (unsigned)getpid(), v->temp_serial++);
 }
 
-/* After EPERM: take off the flags of name and of its directory.  True: try again. */
-static bool unlock_both(const struct rcv_dir *dir, const char *name)
+/*
+ * After EPERM: take off the flags of name, which is about to go, and of its directory.
+ * True: try again, and rcv_lock_again() whatever came of it.
+ */
+static bool unlock_both(const struct rcv_dir *dir, const char *name, struct rcv_unlocked *u)
 {
-	int a = rcv_unlock(dir->fd, name);
+	int a = rcv_unlock_name(dir->fd, name, u);
 	int b = rcv_unlock(dir->fd, ".");
 
 	errno = EPERM;
 	return a > 0 || b > 0;
 }
 
+/* After EPERM: the directory takes no change. */
+static bool unlock_dir(const struct rcv_dir *dir)
+{
+	int r = rcv_unlock(dir->fd, ".");
+
+	errno = EPERM;
+	return r > 0;
+}
+
+static void lock_again(struct rcv_env *v, struct rcv_unlocked *u, const char *name)
+{
+	int r = rcv_lock_again(u);
+
+	if (r < 0) {
+		errno = -r;
+		rcv_warn_sys(v, "set inode flags", name);
+	}
+}
+
+/*
+ * unlinkat(), also of what is locked.  Another session, which has its hands on another name
+ * of the same file, may lock it again at any moment.
+ */
+static int unlink_locked(const struct rcv_dir *dir, const char *name, int flags,
+			 struct rcv_unlocked *u)
+{
+	int r = -1, error = EPERM;
+
+	for (int i = 0; r < 0 && error == EPERM && i < TEMP_TRIES; i++) {
+		r = unlinkat(dir->fd, name, flags);
+		error = errno;
+		if (r < 0 && error == EPERM && !unlock_both(dir, name, u))
+			break;
+	}
+	errno = error;
+	return r;
+}
+
 /* Also from a directory that only takes more names. */
 void rcv_temp_drop(const struct rcv_dir *dir, const char *temp)
 {
-	if (unlinkat(dir->fd, temp, 0) < 0 && errno == EPERM && unlock_both(dir, temp))
-		unlinkat(dir->fd, temp, 0);
+	struct rcv_unlocked u = RCV_UNLOCKED_INIT;
+
+	unlink_locked(dir, temp, 0, &u);
+	rcv_lock_again(&u);
 }
 
 static int link_fd(enum rcv_how how, int fd, int dirfd, const char *name)
@@ -52,7 +95,7 @@ static int open_tmpfile(const struct rcv_dir *dir, int flags, mode_t mode)
 {
 	int fd = openat(dir->fd, ".", O_TMPFILE | flags | O_CLOEXEC, mode);
 
-	if (fd < 0 && errno == EPERM && unlock_both(dir, "."))
+	if (fd < 0 && errno == EPERM && unlock_dir(dir))
 		fd = openat(dir->fd, ".", O_TMPFILE | flags | O_CLOEXEC, mode);
 	return fd;
 }
@@ -95,7 +138,7 @@ static int open_named(struct rcv_env *v, struct rcv_newfile *f, int flags)
 		rcv_temp_name(v, f->temp);
 		fd = openat(f->dir->fd, f->temp,
 			    flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-		if (fd < 0 && errno != EEXIST && (errno != EPERM || !unlock_both(f->dir, ".")))
+		if (fd < 0 && errno != EEXIST && (errno != EPERM || !unlock_dir(f->dir)))
 			break;
 	}
 	if (fd < 0)
@@ -208,7 +251,7 @@ int rcv_temp_open(struct rcv_env *v, const char *temp, bool create)
 	_cleanup_close_ int fd = openat(v->cur->fd, temp, flags, 0600);
 	struct stat st;
 
-	if (fd < 0 && errno == EPERM && unlock_both(v->cur, "."))
+	if (fd < 0 && errno == EPERM && unlock_dir(v->cur))
 		fd = openat(v->cur->fd, temp, flags, 0600);
 	if (fd < 0 && errno != ENOENT && errno != ELOOP && errno != EISDIR)
 		return rcv_fail_sys(v, "create", temp);
@@ -243,6 +286,7 @@ int rcv_place_free(struct rcv_env *v, const struct rcv_dir *dir, const char *nam
 int rcv_place_temp(struct rcv_env *v, const struct rcv_dir *dir, const char *temp,
 		   const char *name)
 {
+	struct rcv_unlocked u = RCV_UNLOCKED_INIT;
 	uint32_t flags = 0;
 	int r = 0;
 
@@ -254,6 +298,7 @@ int rcv_place_temp(struct rcv_env *v, const struct rcv_dir *dir, const char *tem
 				errno = -again;
 				rcv_warn_sys(v, "set inode flags", name);
 			}
+			lock_again(v, &u, name);
 			return 0;
 		}
 		r = -errno;
@@ -263,7 +308,7 @@ int rcv_place_temp(struct rcv_env *v, const struct rcv_dir *dir, const char *tem
 				continue;
 			break;
 		}
-		if (r == -EPERM && unlock_both(dir, name))
+		if (r == -EPERM && unlock_both(dir, name, &u))
 			continue;
 		/* Another session, which links to the same inode, has put its flags on again. */
 		if (r == -EPERM) {
@@ -280,6 +325,7 @@ int rcv_place_temp(struct rcv_env *v, const struct rcv_dir *dir, const char *tem
 			r = rcv_fail_sys(v, "rename", name);
 		break;
 	}
+	lock_again(v, &u, name);
 	rcv_temp_drop(dir, temp);
 	return r;
 }
@@ -309,7 +355,7 @@ static int name_it(struct rcv_env *v, struct rcv_newfile *f, const char *name)
 		enum rcv_how how = f->dir->dev->how;
 
 		r = link_fd(how, f->fd, f->dir->fd, name);
-		if (r < 0 && errno == EPERM && unlock_both(f->dir, "."))
+		if (r < 0 && errno == EPERM && unlock_dir(f->dir))
 			r = link_fd(how, f->fd, f->dir->fd, name);
 		if (r == 0)
 			return 0;
@@ -367,12 +413,17 @@ void rcv_newfile_drop(struct rcv_newfile *f)
 
 int rcv_unlink(struct rcv_env *v, const struct rcv_dir *dir, const char *name, int flags)
 {
+	struct rcv_unlocked u = RCV_UNLOCKED_INIT;
+	int r, error;
+
 	if (rcv_own_name(dir, name))
 		return rcv_fail(v, -EPERM, "remove", TP_OWN_DIR " is not synced");
-	if (unlinkat(dir->fd, name, flags) == 0)
+	r = unlink_locked(dir, name, flags, &u);
+	error = errno;
+	lock_again(v, &u, name);
+	if (r == 0)
 		return 0;
-	if (errno == EPERM && unlock_both(dir, name) && unlinkat(dir->fd, name, flags) == 0)
-		return 0;
+	errno = error;
 	if (errno == EBUSY)
 		return rcv_fail(v, -EBUSY, "remove", "something is mounted on it");
 	return rcv_fail_sys(v, "remove", name);
