@@ -36,7 +36,7 @@ struct frame_rule {
 static const struct frame_rule frame_rules[] = {
 	[TP_HELLO] = { "HELLO", 0, false, HELLO_R_MIN, HELLO_D_MIN + TP_PATH_MAX },
 	[TP_ABORT] = { "ABORT", 0, false, 4, 4 + TP_TEXT_MAX },
-	[TP_DIR] = { "DIR", TP_F_CREATE, false, 4, 4 + TP_PATH_MAX },
+	[TP_DIR] = { "DIR", TP_F_CREATE | TP_F_AFRESH, false, 4, 4 + TP_PATH_MAX },
 	[TP_ENTRY] = { "ENTRY", 0, false, META_MIN + 3, TP_FRAME_MAX },
 	[TP_FILE] = { "FILE", 0, false, META_MIN + 3 + 4, TP_FRAME_MAX },
 	[TP_OPEN] = { "OPEN", TP_F_BASIS, true, META_MIN + 3, TP_FRAME_MAX },
@@ -63,6 +63,7 @@ static const struct frame_rule frame_rules[] = {
 	[TP_FINISH] = { "FINISH", TP_F_CREATE, false, META_MIN + 3 + 3, TP_FRAME_MAX },
 	[TP_HASHREQ] = { "HASHREQ", 0, true, 16 + 3, 16 + 2 + TP_NAME_MAX },
 	[TP_SUMREQ] = { "SUMREQ", 0, true, 28 + 3, 28 + 2 + TP_NAME_MAX },
+	[TP_MOVE] = { "MOVE", 0, false, 10, 8 + TP_PATH_MAX + 2 * TP_NAME_MAX },
 	[TP_READY] = { "READY", 0, false, READY_BYTES, READY_BYTES },
 	[TP_ACK] = { "ACK", 0, false, 8, 8 },
 	[TP_REFUSE] = { "REFUSE", 0, false, 14, 14 + 2 * TP_TEXT_MAX },
@@ -751,6 +752,11 @@ static int put_link(struct buf *out, uint8_t type, const struct tp_link_msg *m)
 int tp_put_link(struct buf *out, const struct tp_link_msg *m)
 {
 	return put_link(out, TP_LINK, m);
+}
+
+int tp_put_move(struct buf *out, const struct tp_link_msg *m)
+{
+	return put_link(out, TP_MOVE, m);
 }
 
 int tp_put_checklink(struct buf *out, const struct tp_link_msg *m)

@@ -144,6 +144,7 @@ struct tp_link_msg {
 	uint32_t links;         /* CHECKLINK */
 };
 int tp_put_link(struct buf *out, const struct tp_link_msg *m) _must_check_;
+int tp_put_move(struct buf *out, const struct tp_link_msg *m) _must_check_;
 int tp_put_checklink(struct buf *out, const struct tp_link_msg *m) _must_check_;
 int tp_get_link(const struct tp_frame *f, struct tp_link_msg *ret, struct err *e) _must_check_;
 
@@ -203,7 +204,7 @@ static inline int tp_is_completion(uint8_t type)
 {
 	return type == TP_ENTRY || type == TP_FILE || type == TP_CLOSE || type == TP_META ||
 	       type == TP_LINK || type == TP_REMOVE || type == TP_DIRMETA || type == TP_FINISH ||
-	       type == TP_CHECK || type == TP_CHECKLINK;
+	       type == TP_CHECK || type == TP_CHECKLINK || type == TP_MOVE;
 }
 
 /* A name that may stand in a frame: 1..TP_NAME_MAX bytes, no slash, no NUL, not . or .. */

@@ -43,8 +43,8 @@
  *   Version: the highest that both know; none: ABORT (TP_ABORT_VERSION), exit status 2.
  *   Features: those that both name.
  *
- * Completions.  ENTRY, FILE, CLOSE, FINISH, META, LINK, REMOVE, DIRMETA, CHECK and CHECKLINK
- * each ask R to finish one thing.  Both sides number them from 1 in the order of the wire.  R
+ * Completions.  ENTRY, FILE, CLOSE, FINISH, META, LINK, REMOVE, DIRMETA, MOVE, CHECK
+ * and CHECKLINK each ask R to finish one thing.  Both sides number them from 1 in the order of the wire.  R
  * answers with ACK n: all up to n are done, but for those that a REFUSE has named before; a
  * WARN names one that was done but lost something.  R sends ACK when it has run out of input,
  * and at least every TP_ACK_EVERY completions.  CHECK and CHECKLINK change nothing; where what
@@ -104,7 +104,8 @@ enum tp_type {
 
 	/* D->R */
 	TP_DIR = 16, /* path.  Flag CREATE: missing components are made, mode 0700, and
-			what is no directory on the way is replaced */
+			what is no directory on the way is replaced.  Flag AFRESH: what R holds
+			open may have been moved by another session's MOVE, look paths up anew */
 	TP_ENTRY,    /* meta, name: anything but a directory, complete without content;
 			a regular file is empty.  Nothing is changed where it is right already */
 	TP_FILE,     /* meta, name, le32 bytes, content: a regular file without holes */
@@ -151,6 +152,8 @@ enum tp_type {
 	TP_SUMREQ,   /* slot; le64 offset, le64 bytes, name, le64 size, le32 block bytes: ask for
 			SUMS of a part of the file, which must have that size.  The part begins
 			with a block, and ends with one or with the file */
+	TP_MOVE,     /* as LINK: the existing name, of a file or directory, becomes the new one,
+			which must be free */
 
 	/* R->D */
 	TP_READY = 64, /* below */
@@ -176,6 +179,7 @@ enum tp_type {
 
 /* Frame flags; each belongs to the frames named above. */
 #define TP_F_CREATE    1u
+#define TP_F_AFRESH    2u
 #define TP_F_BASIS     1u
 #define TP_F_HASH      1u
 #define TP_F_DIRECTORY 1u

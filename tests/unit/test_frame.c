@@ -99,6 +99,7 @@ static int get_any(const struct tp_frame *f, bool from_r)
 	case TP_CLOSE:
 		return tp_get_close(f, &x, &hash, NULL);
 	case TP_LINK:
+	case TP_MOVE:
 	case TP_CHECKLINK:
 		return tp_get_link(f, &link, NULL);
 	case TP_DIFFER:
@@ -481,6 +482,12 @@ static void small_frames_come_back(void **state)
 	assert_true(bytes_eq(link_got.dir, link.dir) && bytes_eq(link_got.from, link.from) &&
 		    bytes_eq(link_got.name, link.name));
 	buf_clear(&out);
+	assert_int_equal(tp_put_move(&out, &link), 0);
+	f = only(&out);
+	assert_int_equal(f.type, TP_MOVE);
+	assert_int_equal(tp_get_link(&f, &link_got, NULL), 0);
+	assert_true(bytes_eq(link_got.from, link.from) && bytes_eq(link_got.name, link.name));
+	buf_clear(&out);
 	assert_int_equal(tp_put_checklink(&out, &link), 0);
 	f = only(&out);
 	assert_int_equal(f.type, TP_CHECKLINK);
@@ -755,7 +762,7 @@ static void heads_are_checked(void **state)
 		{ TP_PING, 1, 0, 0 },
 		{ TP_PING, 0, 1, 0 },
 		{ TP_PING, 0, 0, 1 },
-		{ TP_DIR, 2, 0, 10 },
+		{ TP_DIR, 4, 0, 10 },
 		{ TP_OPEN, 2, 1, 60 },
 		{ TP_OPEN, 0, TP_SLOT_MAX, 60 },
 		{ TP_ENTRY, 0, 0, TP_FRAME_MAX + 1 },

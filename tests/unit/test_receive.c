@@ -755,6 +755,60 @@ static void hard_links_are_made_and_recognised(void **state)
 	assert_int_equal(st.st_ctim.tv_nsec, look(at(f, "a/one")).st_ctim.tv_nsec);
 }
 
+static void names_are_moved_but_never_over_others(void **state)
+{
+	const struct tp_link_msg file = { .dir = bytes_str("a"),
+					  .from = bytes_str("one"),
+					  .name = bytes_str("two") };
+	const struct tp_link_msg dir = { .dir = bytes_str(""),
+					 .from = bytes_str("a"),
+					 .name = bytes_str("c") };
+	const struct tp_link_msg own = { .dir = bytes_str(""),
+					 .from = bytes_str(TP_OWN_DIR),
+					 .name = bytes_str("own") };
+	struct fixture *f = *state;
+	ino_t ino;
+
+	start(f);
+	put_dir(f, "a");
+	put_whole(f, "one", meta_of(S_IFREG | 0600), "1");
+	put_dir(f, "b");
+	put_whole(f, "taken", meta_of(S_IFREG | 0600), "other");
+	assert_done(f, 2);
+	ino = look(at(f, "a/one")).st_ino;
+
+	start(f);
+	put_dir(f, "b");
+	assert_int_equal(tp_put_move(&f->out, &file), 0);
+	put_dir(f, "a");
+	put_whole(f, "kept", meta_of(S_IFREG | 0600), "k");
+	put_dir(f, "b");
+	assert_int_equal(tp_put_move(&f->out, &dir), 0);
+	/* What the receiver held open is somewhere else now: it looks again when told so. */
+	assert_int_equal(tp_put_path(&f->out, TP_DIR, TP_F_CREATE | TP_F_AFRESH, 0,
+				     bytes_str("b/c")), 0);
+	put_whole(f, "late", meta_of(S_IFREG | 0600), "l");
+	assert_done(f, 4);
+	assert_int_equal(look(at(f, "b/two")).st_ino, ino);
+	assert_content(at(f, "b/c/kept"), "k");
+	assert_content(at(f, "b/c/late"), "l");
+	assert_int_not_equal(access(at(f, "a"), F_OK), 0);
+
+	start(f);
+	put_dir(f, "b");
+	const struct tp_link_msg over = { .dir = bytes_str("b"),
+					  .from = bytes_str("two"),
+					  .name = bytes_str("taken") };
+	assert_int_equal(tp_put_move(&f->out, &over), 0);
+	assert_int_equal(tp_put_move(&f->out, &own), 0);
+	assert_int_equal(tp_put_move(&f->out, &file), 0);
+	say_bye(f);
+	assert_int_equal(finish(f), RCV_EXIT_OK);
+	assert_int_equal(count_of(f, TP_REFUSE), 3);
+	assert_content(at(f, "b/taken"), "other");
+	assert_content(at(f, "b/two"), "1");
+}
+
 /* Look at a file that should have this content and so many bytes of holes. */
 static void put_check(struct fixture *f, const char *name, struct tp_meta meta, const char *text,
 		      uint64_t hole_bytes)
@@ -2090,7 +2144,9 @@ int main(void)
 		ROW(a_full_directory_is_not_replaced),
 		ROW(links_below_the_root_are_never_followed),
 		ROW(our_own_directory_is_out_of_bounds),
+		ROW(names_are_moved_but_never_over_others),
 		ROW(hard_links_are_made_and_recognised),
+		ROW(names_are_moved_but_never_over_others),
 		ROW(checks_name_what_differs),
 		ROW(checks_know_attributes_holes_and_links),
 		ROW(holes_stay_holes),

@@ -351,6 +351,13 @@ int rcv_dirs_enter(struct rcv_env *v, struct bytes path, bool create)
 	return 0;
 }
 
+void rcv_dirs_forget(struct rcv_dirs *d)
+{
+	for (size_t i = 0; i < DIRS_MAX; i++)
+		if (d->held[i])
+			drop(&d->held[i]);
+}
+
 int rcv_dir_renew(struct rcv_env *v, struct rcv_dir **dir)
 {
 	bool current = *dir == v->cur;

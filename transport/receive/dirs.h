@@ -65,6 +65,8 @@ void rcv_dir_put(struct rcv_dir *dir); /* NULL is fine */
 bool rcv_dir_gone(const struct rcv_dir *dir);
 /* Is that why something in it failed with code?  Kernels say it in several ways. */
 bool rcv_dir_lost(const struct rcv_dir *dir, int code);
+/* Let go of what nobody else holds: the paths may lead elsewhere now. */
+void rcv_dirs_forget(struct rcv_dirs *d);
 /* Replace *dir by what is at its path now; the current directory follows. */
 int rcv_dir_renew(struct rcv_env *v, struct rcv_dir **dir) _must_check_;
 

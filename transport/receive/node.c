@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -277,6 +278,18 @@ static int link_over(struct rcv_env *v, const struct rcv_dir *from, const char *
 	return r;
 }
 
+/* Give an entry its inode flags back. */
+static void relock(struct rcv_env *v, const struct rcv_dir *dir, const char *name,
+		   uint32_t flags)
+{
+	int r = rcv_flags_set_at(dir->fd, name, flags);
+
+	if (r < 0) {
+		errno = -r;
+		rcv_warn_sys(v, "set inode flags", name);
+	}
+}
+
 static int link_names(struct rcv_env *v, const struct rcv_dir *from, const char *old,
 		      const char *name)
 {
@@ -294,14 +307,8 @@ static int link_names(struct rcv_env *v, const struct rcv_dir *from, const char 
 	r = try_link(v, from, old, name, &flags);
 	if (r == -EEXIST)
 		r = link_over(v, from, old, name, &flags);
-	if (flags) {
-		int again = rcv_flags_set_at(from->fd, old, flags);
-
-		if (again < 0) {
-			errno = -again;
-			rcv_warn_sys(v, "set inode flags", old);
-		}
-	}
+	if (flags)
+		relock(v, from, old, flags);
 	if (r < 0 && v->fault.code != r) {
 		errno = -r;
 		rcv_fail_sys(v, "link", name);
@@ -309,7 +316,47 @@ static int link_names(struct rcv_env *v, const struct rcv_dir *from, const char 
 	return r;
 }
 
-int rcv_node_link(struct rcv_env *v, const struct tp_link_msg *m)
+/* Rename, never over something.  0 or -errno. */
+static int try_move(const struct rcv_env *v, const struct rcv_dir *from, const char *old,
+		    const char *name)
+{
+	struct stat st;
+
+	if (renameat2(from->fd, old, v->cur->fd, name, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EINVAL && errno != ENOSYS)
+		return -errno;
+	/* The file system cannot look and rename in one step; nobody else makes this name. */
+	if (fstatat(v->cur->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return -EEXIST;
+	return renameat(from->fd, old, v->cur->fd, name) < 0 ? -errno : 0;
+}
+
+/* D gives both directories their metadata again, for their times: locks come back then. */
+static int move_names(struct rcv_env *v, const struct rcv_dir *from, const char *old,
+		      const char *name)
+{
+	int flags = 0, r = try_move(v, from, old, name);
+
+	if (r == -EPERM) {
+		bool unlocked = rcv_unlock(from->fd, ".") > 0;
+
+		unlocked |= rcv_unlock(v->cur->fd, ".") > 0;
+		flags = rcv_unlock(from->fd, old);
+		if (unlocked || flags > 0)
+			r = try_move(v, from, old, name);
+	}
+	if (flags > 0)
+		relock(v, r == 0 ? v->cur : from, r == 0 ? name : old, (uint32_t)flags);
+	if (r == 0)
+		return 0;
+	errno = -r;
+	return rcv_fail_sys(v, "move", name);
+}
+
+static int with_old_name(struct rcv_env *v, const struct tp_link_msg *m,
+			 int (*act)(struct rcv_env *v, const struct rcv_dir *from, const char *old,
+				    const char *name))
 {
 	struct rcv_name old, name;
 	struct rcv_dir *from;
@@ -322,8 +369,23 @@ int rcv_node_link(struct rcv_env *v, const struct tp_link_msg *m)
 	r = rcv_dirs_get(v, m->dir, false, &from);
 	if (r < 0)
 		return r;
-	r = rcv_own_name(from, old.s) ? refuse_own(v) : link_names(v, from, old.s, name.s);
+	r = rcv_own_name(from, old.s) ? refuse_own(v) : act(v, from, old.s, name.s);
 	rcv_dir_put(from);
+	return r;
+}
+
+int rcv_node_link(struct rcv_env *v, const struct tp_link_msg *m)
+{
+	return with_old_name(v, m, link_names);
+}
+
+int rcv_node_move(struct rcv_env *v, const struct tp_link_msg *m)
+{
+	int r = with_old_name(v, m, move_names);
+
+	/* What is below a directory that was moved has another path now. */
+	if (r == 0)
+		rcv_dirs_forget(v->dirs);
 	return r;
 }
 

@@ -15,5 +15,6 @@
 int rcv_node_entry(struct rcv_env *v, const struct tp_entry *m) _must_check_;
 int rcv_node_meta(struct rcv_env *v, const struct tp_entry *m, bool with_hash) _must_check_;
 int rcv_node_link(struct rcv_env *v, const struct tp_link_msg *m) _must_check_;
+int rcv_node_move(struct rcv_env *v, const struct tp_link_msg *m) _must_check_;
 int rcv_node_remove(struct rcv_env *v, struct bytes name, bool directory) _must_check_;
 int rcv_node_dirmeta(struct rcv_env *v, const struct tp_entry *m) _must_check_;

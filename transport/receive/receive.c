@@ -229,6 +229,8 @@ static int on_dir(struct conv *c, const struct tp_frame *f, struct err *e)
 		r = take_path(c, path, e);
 	if (r < 0)
 		return r;
+	if (f->flags & TP_F_AFRESH)
+		rcv_dirs_forget(c->env.dirs);
 	/* What goes wrong here is told by the completions in it. */
 	(void)rcv_dirs_enter(&c->env, path, f->flags & TP_F_CREATE);
 	return 0;
@@ -410,7 +412,8 @@ static int do_link(struct rcv_env *v, const void *m)
 	return rcv_node_link(v, m);
 }
 
-static int on_link(struct conv *c, const struct tp_frame *f, struct err *e)
+static int on_names(struct conv *c, const struct tp_frame *f,
+		    int (*act)(struct rcv_env *v, const void *m), struct err *e)
 {
 	struct tp_link_msg m;
 	int r = decoded(c, tp_get_link(f, &m, e));
@@ -421,7 +424,22 @@ static int on_link(struct conv *c, const struct tp_frame *f, struct err *e)
 		r = take_name(c, m.from, e);
 	if (r == 0)
 		r = take_name(c, m.name, e);
-	return r < 0 ? r : complete(c, run_in_dir(c, do_link, &m), e);
+	return r < 0 ? r : complete(c, run_in_dir(c, act, &m), e);
+}
+
+static int on_link(struct conv *c, const struct tp_frame *f, struct err *e)
+{
+	return on_names(c, f, do_link, e);
+}
+
+static int do_move(struct rcv_env *v, const void *m)
+{
+	return rcv_node_move(v, m);
+}
+
+static int on_move(struct conv *c, const struct tp_frame *f, struct err *e)
+{
+	return on_names(c, f, do_move, e);
 }
 
 static int do_remove(struct rcv_env *v, const void *m)
@@ -610,7 +628,7 @@ static const struct {
 	uint8_t flags; /* that may be set */
 } table[] = {
 	[TP_ABORT] = { on_abort, 0 },
-	[TP_DIR] = { on_dir, TP_F_CREATE },
+	[TP_DIR] = { on_dir, TP_F_CREATE | TP_F_AFRESH },
 	[TP_ENTRY] = { on_entry, 0 },
 	[TP_FILE] = { on_file, 0 },
 	[TP_OPEN] = { on_open, TP_F_BASIS },
@@ -635,6 +653,7 @@ static const struct {
 	[TP_FINISH] = { on_finish, TP_F_CREATE },
 	[TP_HASHREQ] = { on_hashreq, 0 },
 	[TP_SUMREQ] = { on_sumreq, 0 },
+	[TP_MOVE] = { on_move, 0 },
 };
 
 static int handle(struct conv *c, const struct tp_frame *f, struct err *e)
