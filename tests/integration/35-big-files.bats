@@ -5,7 +5,7 @@
 load lib
 
 SEGMENT=$((8 << 20))
-SLOW=(--bwlimit 40M --compress off --sessions 3)
+SLOW=(--bwlimit 24M --compress off --sessions 3)
 
 setup() {
 	it_setup
