@@ -33,6 +33,10 @@ static const char schema[] =
 	" name BLOB, PRIMARY KEY(ino, dev)) WITHOUT ROWID;"
 	"CREATE TABLE IF NOT EXISTS follower(seq INTEGER PRIMARY KEY, ino INTEGER, dev INTEGER,"
 	" dir INTEGER, path BLOB, name BLOB, row BLOB, old_nlink INTEGER);"
+	"CREATE TABLE IF NOT EXISTS place(dir INTEGER, name BLOB, ino INTEGER, dev INTEGER,"
+	" child INTEGER, PRIMARY KEY(dir, name)) WITHOUT ROWID;"
+	"CREATE INDEX IF NOT EXISTS place_inode ON place(ino, dev);"
+	"CREATE INDEX IF NOT EXISTS place_child ON place(child) WHERE child>0;"
 	"CREATE TABLE IF NOT EXISTS removal(seq INTEGER PRIMARY KEY, dir INTEGER, path BLOB,"
 	" name BLOB, is_dir INTEGER, filter INTEGER);"
 	"CREATE TABLE IF NOT EXISTS finding(path BLOB PRIMARY KEY, what INTEGER, cause INTEGER,"
@@ -77,6 +81,12 @@ static const char *const queries[Q_COUNT] = {
 			    "e.row FROM follower f LEFT JOIN leader l ON l.ino=f.ino AND l.dev=f.dev"
 			    " LEFT JOIN entry e ON e.dir=l.dir AND e.name=l.name"
 			    " WHERE f.seq>?1 ORDER BY f.seq LIMIT ?2",
+	[Q_PUT_PLACE] = "INSERT OR REPLACE INTO place VALUES(?1,?2,?3,?4,?5)",
+	[Q_DEL_PLACE] = "DELETE FROM place WHERE dir=?1 AND name=?2",
+	[Q_DEL_DIR_PLACES] = "DELETE FROM place WHERE dir=?1",
+	[Q_MOVE_LINKS] = "UPDATE link SET path=CAST(?2||substr(path,length(?1)+1) AS BLOB)"
+			 " WHERE path=?1 OR substr(path,1,length(?1)+1)=CAST(?1||'/' AS BLOB)",
+	[Q_HAS_DIRTY] = "SELECT EXISTS(SELECT 1 FROM dirty)",
 	[Q_PUT_REMOVAL] = "INSERT INTO removal VALUES(NULL,?1,?2,?3,?4,?5)",
 	[Q_NEXT_REMOVAL] = "SELECT seq,dir,path,name,is_dir,filter FROM removal"
 			   " WHERE seq>?1 ORDER BY seq LIMIT ?2",
@@ -104,11 +114,6 @@ static const char *const queries[Q_COUNT] = {
 	[Q_PARTIAL_OF] = "SELECT dir,path,name FROM unfinished WHERE ino=?1 AND dev=?2 LIMIT 1",
 	[Q_DEL_PARTIAL] = "DELETE FROM unfinished WHERE dir=?1 AND name=?2 AND temp=?3",
 	[Q_COUNT_PARTIALS] = "SELECT count(*) FROM unfinished WHERE temp=?1 OR ?1=x''",
-};
-
-struct stg_catalog_reader {
-	sqlite3 *db;
-	sqlite3_stmt *dir, *one;
 };
 
 int stg_catalog_error(sqlite3 *db, struct err *e, const char *what)
@@ -583,8 +588,10 @@ int stg_catalog_begin_full(struct stg_catalog *c, struct stg_phase_row *p, struc
 
 	if (r < 0)
 		return r;
-	r = exec_sql(c->db, "DELETE FROM entry; DELETE FROM dirty; DELETE FROM link;"
-		     " DELETE FROM unfinished", e);
+	r = exec_sql(c->db,
+		     "DELETE FROM entry; DELETE FROM dirty; DELETE FROM link;"
+		     " DELETE FROM unfinished; DELETE FROM place",
+		     e);
 	if (r == 0)
 		r = put_phase(c, p, e);
 	if (r == 0)
@@ -643,8 +650,8 @@ static int put_link(struct stg_catalog *c, uint64_t dir, struct bytes path, stru
 	return stg_catalog_run(c, Q_PUT_LINK, "write link", e);
 }
 
-static int del_named(struct stg_catalog *c, enum query q, uint64_t dir, struct bytes name,
-		     struct err *e)
+int stg_catalog_del_named(struct stg_catalog *c, enum query q, uint64_t dir,
+			  struct bytes name, struct err *e)
 {
 	sqlite3_bind_int64(c->q[q], 1, (int64_t)dir);
 	bind_bytes(c->q[q], 2, name);
@@ -660,10 +667,14 @@ int stg_catalog_record(struct stg_catalog *c, uint64_t dir, struct bytes path,
 	if (r < 0)
 		return r;
 	r = stg_catalog_row_put(c, dir, name, row, e);
+	if (r == 0 && stg_stat_movable(&row->st))
+		r = stg_catalog_put_place(c, dir, name, row, e);
+	else if (r == 0 && old_nlink)
+		r = stg_catalog_del_named(c, Q_DEL_PLACE, dir, name, e);
 	if (r == 0 && row->st.nlink > 1 && !stg_is_dir(&row->st))
 		r = put_link(c, dir, path, name, &row->st, e);
 	else if (r == 0 && old_nlink > 1)
-		r = del_named(c, Q_DEL_LINK, dir, name, e);
+		r = stg_catalog_del_named(c, Q_DEL_LINK, dir, name, e);
 	return stg_catalog_unlock(c, r, e);
 }
 
@@ -712,6 +723,8 @@ static int forget_tree(struct stg_catalog *c, uint64_t id, struct err *e)
 		if (r == 0)
 			r = del_by_id(c, Q_DEL_DIR_LINKS, dir, e);
 		if (r == 0)
+			r = del_by_id(c, Q_DEL_DIR_PLACES, dir, e);
+		if (r == 0)
 			r = del_by_id(c, Q_DEL_DIRTY, dir, e);
 	}
 	return r;
@@ -749,9 +762,11 @@ int stg_catalog_forget(struct stg_catalog *c, uint64_t dir, struct bytes name, s
 		return r;
 	r = stg_catalog_row_get(c, dir, name, &row, e);
 	if (r > 0) {
-		r = del_named(c, Q_DEL_ENTRY, dir, name, e);
+		r = stg_catalog_del_named(c, Q_DEL_ENTRY, dir, name, e);
+		if (r == 0)
+			r = stg_catalog_del_named(c, Q_DEL_PLACE, dir, name, e);
 		if (r == 0 && row.st.nlink > 1)
-			r = del_named(c, Q_DEL_LINK, dir, name, e);
+			r = stg_catalog_del_named(c, Q_DEL_LINK, dir, name, e);
 		if (r == 0 && row.child)
 			r = forget_tree(c, row.child, e);
 	}
@@ -772,7 +787,7 @@ int stg_catalog_mark_dirty(struct stg_catalog *c, uint64_t parent, struct bytes 
 	r = stg_catalog_row_get(c, parent, name, &row, e);
 	/* What it takes the place of was perhaps one of several names of an inode. */
 	if (r > 0 && !stg_is_dir(&row.st) && row.st.nlink > 1)
-		r = del_named(c, Q_DEL_LINK, parent, name, e);
+		r = stg_catalog_del_named(c, Q_DEL_LINK, parent, name, e);
 	if (r == 0 || (r > 0 && !stg_is_dir(&row.st)))
 		row = (struct stg_row){ .st = { .mode = S_IFDIR } };
 	if (r >= 0) {
@@ -804,8 +819,23 @@ int stg_catalog_clean_dir(struct stg_catalog *c, uint64_t parent, struct bytes n
 		return r;
 	r = stg_catalog_row_put(c, parent, name, row, e);
 	if (r == 0)
+		r = stg_catalog_put_place(c, parent, name, row, e);
+	if (r == 0)
 		r = del_by_id(c, Q_DEL_DIRTY, id, e);
 	return stg_catalog_unlock(c, r, e);
+}
+
+int stg_catalog_has_dirty(struct stg_catalog *c, struct err *e)
+{
+	sqlite3_stmt *s = c->q[Q_HAS_DIRTY];
+	int r;
+
+	pthread_mutex_lock(&c->lock);
+	r = sqlite3_step(s) == SQLITE_ROW ? (int)column_int(s, 0)
+					  : stg_catalog_error(c->db, e, "read marks");
+	sqlite3_reset(s);
+	pthread_mutex_unlock(&c->lock);
+	return r;
 }
 
 int stg_catalog_row_find(struct stg_catalog *c, struct bytes path, uint64_t *ret_dir,
@@ -936,10 +966,17 @@ int stg_catalog_reader_open(struct stg_catalog *c, struct stg_catalog_reader **r
 		return err_set(e, -ENOMEM, "catalog: out of memory");
 	r = open_db(c->path, SQLITE_OPEN_READONLY, "PRAGMA cache_size=-1024;", &rd->db, e);
 	if (r == 0 &&
-	    (sqlite3_prepare_v3(rd->db, "SELECT name,row FROM entry WHERE dir=?1 ORDER BY name",
-				-1, SQLITE_PREPARE_PERSISTENT, &rd->dir, NULL) != SQLITE_OK ||
-	     sqlite3_prepare_v3(rd->db, queries[Q_GET_ENTRY], -1, SQLITE_PREPARE_PERSISTENT,
-				&rd->one, NULL) != SQLITE_OK))
+	    (sqlite3_prepare_v3(
+		     rd->db, "SELECT name,row FROM entry WHERE dir=?1 ORDER BY name", -1,
+		     SQLITE_PREPARE_PERSISTENT, &rd->dir, NULL) != SQLITE_OK ||
+	     sqlite3_prepare_v3(rd->db, queries[Q_GET_ENTRY], -1,
+				SQLITE_PREPARE_PERSISTENT, &rd->one, NULL) != SQLITE_OK ||
+	     sqlite3_prepare_v3(
+		     rd->db, "SELECT dir,name FROM place WHERE ino=?1 AND dev=?2", -1,
+		     SQLITE_PREPARE_PERSISTENT, &rd->inode, NULL) != SQLITE_OK ||
+	     sqlite3_prepare_v3(rd->db, "SELECT dir,name FROM place WHERE child=?1", -1,
+				SQLITE_PREPARE_PERSISTENT, &rd->child,
+				NULL) != SQLITE_OK))
 		r = stg_catalog_error(rd->db, e, "prepare");
 	if (r < 0) {
 		stg_catalog_reader_close(rd);
@@ -955,6 +992,8 @@ void stg_catalog_reader_close(struct stg_catalog_reader *r)
 		return;
 	sqlite3_finalize(r->dir);
 	sqlite3_finalize(r->one);
+	sqlite3_finalize(r->inode);
+	sqlite3_finalize(r->child);
 	sqlite3_close(r->db);
 	free(r);
 }
@@ -1030,18 +1069,12 @@ int stg_catalog_read_one(struct stg_catalog_reader *r, uint64_t dir, struct byte
 
 /* --- hard links --- */
 
-static void bind_inode(sqlite3_stmt *s, uint64_t dev, uint64_t ino)
-{
-	sqlite3_bind_int64(s, 1, (int64_t)ino);
-	sqlite3_bind_int64(s, 2, (int64_t)dev);
-}
-
 static int put_leader(struct stg_catalog *c, const struct stg_stat *st, uint64_t dir,
 		      struct bytes path, struct bytes name, struct err *e)
 {
 	sqlite3_stmt *s = c->q[Q_PUT_LEADER];
 
-	bind_inode(s, st->dev, st->ino);
+	stg_catalog_bind_inode(s, st->dev, st->ino);
 	sqlite3_bind_int64(s, 3, (int64_t)dir);
 	bind_bytes(s, 4, path);
 	bind_bytes(s, 5, name);
@@ -1056,7 +1089,7 @@ static int put_follower(struct stg_catalog *c, const struct stg_stat *st, uint64
 	uint8_t packed[STG_ROW_BYTES];
 
 	stg_row_pack(packed, &row);
-	bind_inode(s, st->dev, st->ino);
+	stg_catalog_bind_inode(s, st->dev, st->ino);
 	sqlite3_bind_int64(s, 3, (int64_t)dir);
 	bind_bytes(s, 4, path);
 	bind_bytes(s, 5, name);
@@ -1075,7 +1108,7 @@ static int find_leader(struct stg_catalog *c, uint64_t dir, struct bytes name,
 	sqlite3_stmt *s = c->q[Q_GET_LEADER];
 	int r = 0, step;
 
-	bind_inode(s, st->dev, st->ino);
+	stg_catalog_bind_inode(s, st->dev, st->ino);
 	step = sqlite3_step(s);
 	if (step == SQLITE_ROW)
 		r = (uint64_t)column_int(s, 0) == dir && bytes_eq(column_bytes(s, 1), name) ?
@@ -1093,7 +1126,7 @@ static int adopt_leader(struct stg_catalog *c, uint64_t dir, struct bytes name,
 	sqlite3_stmt *s = c->q[Q_LINKS_OF];
 	int r = 0, step = SQLITE_DONE;
 
-	bind_inode(s, st->dev, st->ino);
+	stg_catalog_bind_inode(s, st->dev, st->ino);
 	while (r == 0 && (step = sqlite3_step(s)) == SQLITE_ROW) {
 		uint64_t other = (uint64_t)column_int(s, 0);
 		struct bytes other_name = column_bytes(s, 1), packed = column_bytes(s, 3);
@@ -1119,7 +1152,7 @@ static int adopt_partial(struct stg_catalog *c, uint64_t dir, struct bytes name,
 	sqlite3_stmt *s = c->q[Q_PARTIAL_OF];
 	int r = 0, step;
 
-	bind_inode(s, st->dev, st->ino);
+	stg_catalog_bind_inode(s, st->dev, st->ino);
 	step = sqlite3_step(s);
 	if (step == SQLITE_ROW) {
 		uint64_t other = (uint64_t)column_int(s, 0);
@@ -1166,8 +1199,9 @@ int stg_catalog_drop_leader(struct stg_catalog *c, const struct stg_stat *st, st
 
 	if (r < 0)
 		return r;
-	bind_inode(c->q[Q_DEL_LEADER], st->dev, st->ino);
-	return stg_catalog_unlock(c, stg_catalog_run(c, Q_DEL_LEADER, "delete leader", e), e);
+	stg_catalog_bind_inode(c->q[Q_DEL_LEADER], st->dev, st->ino);
+	return stg_catalog_unlock(c, stg_catalog_run(c, Q_DEL_LEADER, "delete leader", e),
+				  e);
 }
 
 int stg_catalog_count_links(struct stg_catalog *c, uint64_t dev, uint64_t ino, uint32_t *ret,
@@ -1177,7 +1211,7 @@ int stg_catalog_count_links(struct stg_catalog *c, uint64_t dev, uint64_t ino, u
 	int r;
 
 	pthread_mutex_lock(&c->lock);
-	bind_inode(c->q[Q_COUNT_LINKS], dev, ino);
+	stg_catalog_bind_inode(c->q[Q_COUNT_LINKS], dev, ino);
 	r = one_number(c, Q_COUNT_LINKS, &n, e);
 	pthread_mutex_unlock(&c->lock);
 	if (r == 0)

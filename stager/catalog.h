@@ -123,6 +123,26 @@ int stg_catalog_clean_dir(struct stg_catalog *c, uint64_t parent, struct bytes n
 int stg_catalog_mark_unsure(struct stg_catalog *c, struct bytes path, struct err *e)
 	_must_check_;
 
+/* 1: some directory is marked; 0: none. */
+int stg_catalog_has_dirty(struct stg_catalog *c, struct err *e) _must_check_;
+
+/* Something that has the same inode on the source, but another name. */
+struct stg_move {
+	uint64_t old_dir, dir; /* ids of the directories */
+	struct bytes old_name, name;
+	struct bytes from, to; /* whole paths */
+};
+
+/*
+ * The number of the epoch in which the target was last told to move something.  A target that
+ * was restarted before that epoch was durable may have all of it under the old name again.
+ */
+#define STG_MOVED_EPOCH "moved_epoch"
+
+/* The target has moved it: its row, and all that is below it, is under the new name now. */
+int stg_catalog_move(struct stg_catalog *c, const struct stg_move *m, struct err *e)
+	_must_check_;
+
 /* The source has directory id no more: take the mark away, its row stays dirty. */
 int stg_catalog_drop_dirty(struct stg_catalog *c, uint64_t id, struct err *e) _must_check_;
 
@@ -174,6 +194,21 @@ int stg_catalog_read_dir(struct stg_catalog_reader *r, uint64_t dir, struct stg_
 /* One row: 1 and *ret, or 0. */
 int stg_catalog_read_one(struct stg_catalog_reader *r, uint64_t dir, struct bytes name,
 			 struct stg_row *ret, struct err *e) _must_check_;
+
+struct stg_place {
+	uint64_t dir;
+	struct buf path, name; /* of the directory; in it */
+	struct stg_row row;
+};
+
+void stg_place_fini(struct stg_place *p);
+
+/*
+ * Where the target has this source inode, of those that stg_stat_movable() holds for:
+ * 1 and *ret, which has to be initialised, or 0: nowhere.
+ */
+int stg_catalog_find_inode(struct stg_catalog_reader *r, uint64_t dev, uint64_t ino,
+		     struct stg_place *ret, struct err *e) _must_check_;
 
 /* --- hard links --- */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * stager/catalog_parts.h - what catalog.c, catalog_findings.c and catalog_partial.c share: the database, its
+ * stager/catalog_parts.h - what catalog.c and the other catalog_*.c share: the database, its
  * statements, and one write.  Nothing else includes it; callers use stager/catalog.h.
  */
 #include <pthread.h>
@@ -40,6 +40,11 @@ enum query {
 	Q_DEL_LEADER,
 	Q_PUT_FOLLOWER,
 	Q_NEXT_FOLLOWER,
+	Q_PUT_PLACE,
+	Q_DEL_PLACE,
+	Q_DEL_DIR_PLACES,
+	Q_MOVE_LINKS,
+	Q_HAS_DIRTY,
 	Q_PUT_REMOVAL,
 	Q_NEXT_REMOVAL,
 	Q_PUT_FINDING,
@@ -69,6 +74,11 @@ struct stg_catalog {
 	atomic_uint_fast64_t next_dir;
 };
 
+struct stg_catalog_reader {
+	sqlite3 *db;
+	sqlite3_stmt *dir, *one, *inode, *child;
+};
+
 /* Tell what SQLite says; what: what was tried.  Returns the code. */
 int stg_catalog_error(sqlite3 *db, struct err *e, const char *what);
 
@@ -89,6 +99,12 @@ int stg_catalog_row_put(struct stg_catalog *c, uint64_t dir, struct bytes name,
 int stg_catalog_row_find(struct stg_catalog *c, struct bytes path, uint64_t *ret_dir,
 			 struct bytes *ret_name, struct stg_row *ret, struct err *e)
 	_must_check_;
+/* Run a statement that takes a directory and a name. */
+int stg_catalog_del_named(struct stg_catalog *c, enum query q, uint64_t dir, struct bytes name,
+			  struct err *e) _must_check_;
+/* Where an inode is, kept for those that are worth a move. */
+int stg_catalog_put_place(struct stg_catalog *c, uint64_t dir, struct bytes name,
+			  const struct stg_row *row, struct err *e) _must_check_;
 /* Change the state of the row at path, if there is one.  Takes the lock itself. */
 int stg_catalog_row_change(struct stg_catalog *c, struct bytes path, uint8_t clear, uint8_t set,
 			   struct err *e) _must_check_;
@@ -100,6 +116,12 @@ int stg_catalog_page_end(struct stg_catalog *c, enum query q, int step, int r, s
 static inline int bind_bytes(sqlite3_stmt *s, int at, struct bytes b)
 {
 	return sqlite3_bind_blob(s, at, b.n ? (const void *)b.p : "", (int)b.n, SQLITE_STATIC);
+}
+
+static inline void stg_catalog_bind_inode(sqlite3_stmt *s, uint64_t dev, uint64_t ino)
+{
+	sqlite3_bind_int64(s, 1, (int64_t)ino);
+	sqlite3_bind_int64(s, 2, (int64_t)dev);
 }
 
 static inline struct bytes column_bytes(sqlite3_stmt *s, int at)

@@ -66,6 +66,15 @@ int stg_row_unpack(const void *p, size_t n, struct stg_row *ret) _must_check_;
 bool stg_stat_same(const struct stg_stat *a, const struct stg_stat *b);
 
 /*
+ * Below this size a file that was renamed is sent anew: that costs less than to keep an index
+ * of the inodes of all small files.
+ */
+#define STG_MOVE_BYTES (64u << 10)
+
+/* It is looked for by its inode when it appears under another name. */
+bool stg_stat_movable(const struct stg_stat *st);
+
+/*
  * Blocks that were allocated and never written read like a hole, and count like data.  In a
  * file of up to so many bytes this is not worth another look.
  */

@@ -705,6 +705,34 @@ bool stg_filter_sends(const struct stg_filter_dir *d, struct bytes path, bool is
 	return !r || !stg_rule_excludes(r);
 }
 
+/* The pattern can match something in the directory, and knows where that is. */
+static bool is_local(const struct stg_rule *r, struct bytes path)
+{
+	size_t n = MIN(r->literal_n, path.n);
+
+	if (r->flags & F_XATTR)
+		return false;
+	if (r->flags & (F_DIR_MERGE | F_NEGATE | F_ABS))
+		return true;
+	if (r->place == PLACE_NAME)
+		return false;
+	if (r->place != PLACE_WHOLE)
+		return true;
+	if (n && memcmp(r->pattern.p, path.p, n) != 0)
+		return false;
+	if (r->literal_n > path.n)
+		return r->pattern.p[path.n] == '/';
+	return r->literal_n < r->pattern.n;
+}
+
+bool stg_filter_is_local(const struct stg_filter *f, struct bytes path)
+{
+	for (size_t i = 0; i < f->rules.n; i++)
+		if (is_local(f->rules.v[i], path))
+			return true;
+	return false;
+}
+
 bool stg_filter_protects(const struct stg_filter_dir *d, struct bytes path, bool is_dir,
 			 bool in_removed_dir)
 {

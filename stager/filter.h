@@ -147,6 +147,12 @@ bool stg_filter_sends(const struct stg_filter_dir *d, struct bytes path, bool is
 bool stg_filter_protects(const struct stg_filter_dir *d, struct bytes path, bool is_dir,
 			 bool in_removed_dir);
 
+/*
+ * Could a rule tell what lies below the directory at path from the same below another path?
+ * True when that cannot be ruled out.
+ */
+bool stg_filter_is_local(const struct stg_filter *f, struct bytes path);
+
 /* The first rule with modifier 'x' that matches the name of an xattr, or NULL. */
 const struct stg_rule *stg_filter_xattr(const struct stg_filter_dir *d, struct bytes name,
 					enum stg_side side);

@@ -26,6 +26,7 @@ enum stg_op {
 	STG_OP_TOUCH,  /* a regular file of the same size: metadata, if the content is as acknowledged */
 	STG_OP_VERIFY, /* the target has a regular file that looks the same: metadata, if its content is */
 	STG_OP_LINK,   /* a further name of an inode that the target has */
+	STG_OP_MOVE,   /* the target has it under another name */
 	STG_OP_REMOVE,
 	STG_OP_DIRMETA,
 	/* Of a verification: */
@@ -57,7 +58,8 @@ struct stg_item {
 	struct bytes path;  /* of its directory; DIRMETA: its own */
 	struct bytes name;
 	struct stg_stat st;
-	struct bytes leader_path, leader; /* LINK */
+	uint64_t old_dir;   /* MOVE: id of the directory that it leaves */
+	struct bytes leader_path, leader; /* LINK, MOVE: the name that the target has */
 };
 
 enum stg_job_kind {

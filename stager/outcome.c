@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/log.h"
 #include "common/text.h"
 #include "stager/hot.h"
 #include "stager/peer.h"
@@ -159,6 +160,12 @@ int peer_on_refuse(struct peer *p, const struct tp_refusal *m, struct err *e)
 				.message = message(text, m) });
 		return 0;
 	}
+	/* It is found again by the next look, and sent. */
+	if (f->kind == FLIGHT_MOVED) {
+		log_debug("a move on the target was refused: %s", message(text, m));
+		peer_item_done(p, job, item);
+		return 0;
+	}
 	if (m->error == TP_E_MISMATCH)
 		return peer_item_again(p, job, item, STG_OP_SEND, e);
 	if (m->error == TP_E_STALE)
@@ -194,6 +201,27 @@ int peer_on_warn(struct peer *p, const struct tp_refusal *m, struct err *e)
 				    f->kind == FLIGHT_DIR ? bytes_of("", 0) : f->item->name,
 				    operation, -(int)m->error, message(text, m));
 	return 0;
+}
+
+static int record_move(struct peer *p, const struct stg_item *item, struct err *e)
+{
+	_cleanup_(buf_fini) struct buf from = BUF_INIT, to = BUF_INIT;
+	struct stg_run *run = p->run;
+	struct stg_move m = {
+		.old_dir = item->old_dir, .old_name = item->leader,
+		.dir = item->dir, .name = item->name,
+	};
+	int r;
+
+	if (stg_path_join(&from, item->leader_path, item->leader) < 0 ||
+	    stg_path_join(&to, item->path, item->name) < 0)
+		return err_set(e, -ENOMEM, "move: out of memory");
+	m.from = buf_view(&from);
+	m.to = buf_view(&to);
+	atomic_fetch_add(&run->count.moved, 1);
+	atomic_fetch_add(&run->count.changed, 1);
+	r = stg_catalog_set_number(run->catalog, STG_MOVED_EPOCH, atomic_load(&run->epoch), e);
+	return r < 0 ? r : stg_catalog_move(run->catalog, &m, e);
 }
 
 static int settle(struct peer *p, struct flight *f, struct err *e)
@@ -234,6 +262,9 @@ static int settle(struct peer *p, struct flight *f, struct err *e)
 		stg_hot_add(run->hot, item->path, bytes_of(NULL, 0),
 			    (struct stg_hot_count){ .entries = 1 });
 		atomic_fetch_add(&run->count.deleted, 1);
+		break;
+	case FLIGHT_MOVED:
+		r = record_move(p, item, e);
 		break;
 	case FLIGHT_BELOW:
 		atomic_fetch_add(&run->count.deleted, 1);

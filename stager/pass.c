@@ -24,6 +24,7 @@
  * The order within a pass, and why:
  *
  *   scan and send    what is new or changed; whatever a directory is in the way of, waits
+ *   move             what has another name now, on the target; then scan and send again
  *   remove           the delete plan, which is complete now; never after an unclean scan
  *   again            what waited for the removals
  *   links            further names of inodes, when their first name is there
@@ -33,6 +34,7 @@
  */
 #define SCAN_THREADS_MAX  8u
 #define CUTOVER_PASSES    5
+#define MOVE_ROUNDS       3 /* of walks, for what was renamed inside of what was renamed */
 #define LOCK_PASSES       3 /* while connections break and the source has locked entries */
 #define EPOCH_NS          (30 * 1000000000LL)
 #define TICK_MS           100
@@ -56,6 +58,7 @@ void stg_pass_stats(struct stg_phase *ph, struct stg_phase_stats *ret)
 		.entries_scanned = atomic_load(&c->scanned),
 		.entries_changed = atomic_load(&c->changed),
 		.entries_deleted = atomic_load(&c->deleted),
+		.entries_moved = atomic_load(&c->moved),
 		.entries_skipped_by_hash = atomic_load(&c->skipped_by_hash),
 		.entries_acked_before = atomic_load(&c->acked_before),
 		.bytes_scanned = atomic_load(&c->scanned_bytes),
@@ -302,6 +305,73 @@ int stg_pass_scan(struct stg_phase *ph, struct err *e)
 		return r;
 	stg_progress_step(&ph->m->progress, ph->run.verify ? "compare" : "send");
 	return stg_pass_wait_idle(ph, e);
+}
+
+/* What lies deepest leaves its directory before that one moves. */
+static int by_depth(const void *a, const void *b)
+{
+	struct bytes x = ((const struct stg_item *)a)->leader_path;
+	struct bytes y = ((const struct stg_item *)b)->leader_path;
+	size_t x_depth = 0, y_depth = 0;
+
+	for (size_t i = 0; i < x.n; i++)
+		x_depth += x.p[i] == '/';
+	for (size_t i = 0; i < y.n; i++)
+		y_depth += y.p[i] == '/';
+	x_depth += x.n > 0;
+	y_depth += y.n > 0;
+	return (x_depth < y_depth) - (x_depth > y_depth);
+}
+
+/* One session does them all, in order, while nothing else is under way. */
+static int move_stage(struct stg_phase *ph, struct err *e)
+{
+	struct stg_job *job = TAKE_PTR(ph->run.moves);
+	int r;
+
+	stg_progress_step(&ph->m->progress, "moves");
+	stg_job_seal(job);
+	qsort(job->items, job->n, sizeof(*job->items), by_depth);
+	if (stg_queue_push(ph->run.queue, job) < 0) {
+		r = tick(ph, e);
+		return r < 0 ? r : err_set(e, -ERR_CANCELLED, "stopped");
+	}
+	r = stg_pass_wait_idle(ph, e);
+	atomic_fetch_add(&ph->run.moved, 1);
+	return r;
+}
+
+/*
+ * What was moved is found under its new name by another walk, and compared like anything
+ * else; so is what the target refused to move.
+ */
+static int look_and_send(struct stg_phase *ph, struct err *e)
+{
+	struct stg_run *run = &ph->run;
+	int rounds = 0, r = stg_catalog_has_dirty(run->catalog, e);
+
+	if (r == 0)
+		r = stg_catalog_has_partial(run->catalog, bytes_of("", 0), e);
+	if (r < 0)
+		return r;
+	/* What an earlier run left undone has paths in the catalog that would not follow. */
+	run->moving = ph->kind != STG_PHASE_FULL && run->delete && !run->compare && r == 0;
+	for (;;) {
+		r = stg_pass_scan(ph, e);
+		if (r < 0 || !run->moves)
+			return r;
+		r = stg_catalog_commit(run->catalog, e);
+		if (r == 0)
+			r = move_stage(ph, e);
+		stg_run_drop_again(run);
+		if (r == 0)
+			r = stg_catalog_clear_plan(run->catalog, e);
+		if (r == 0)
+			r = stg_catalog_commit(run->catalog, e);
+		if (r < 0)
+			return r;
+		run->moving = ++rounds < MOVE_ROUNDS;
+	}
 }
 
 int stg_pass_push(struct stg_phase *ph, struct stg_job *job, struct err *e)
@@ -694,7 +764,7 @@ static int leftovers_stage(struct stg_phase *ph, struct err *e)
 static int pass(struct stg_phase *ph, struct err *e)
 {
 	static int (*const stages[])(struct stg_phase *, struct err *) = {
-		set_sync_point, stg_pass_scan, remove_stage, again_stage, link_stage,
+		set_sync_point, look_and_send, remove_stage, again_stage, link_stage,
 		leftovers_stage, directory_stage, unsure_stage,
 	};
 	int r = stg_catalog_clear_plan(ph->run.catalog, e);

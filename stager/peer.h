@@ -38,6 +38,7 @@ struct flight {
 		FLIGHT_ROW,     /* record row for the item */
 		FLIGHT_DIR,     /* the same for a directory's final metadata */
 		FLIGHT_REMOVED, /* forget the item */
+		FLIGHT_MOVED,   /* the item's row is under its new name now */
 		FLIGHT_BELOW,   /* something below a removed directory; no item */
 		FLIGHT_SEGMENT, /* of a big file; the row has its hash */
 		FLIGHT_TEMP,    /* a temporary name was removed; no item, and no matter */
@@ -136,6 +137,7 @@ struct peer {
 	bool dir_known; /* the receiver is in dir_path... */
 	bool dir_made;  /* ...and has made it if it was missing */
 	struct buf dir_path;
+	unsigned moved; /* of the run, when the receiver looked up paths afresh */
 	int source_fd;  /* the source directory that is held open; -1: none */
 	struct buf source_path;
 	unsigned source_pass; /* of the run, when it was opened */

@@ -108,8 +108,11 @@ static int check_boot(struct stg_phase *ph, struct err *e)
 	if (r > 0 && strcmp(buf_cstr(&kept), buf_cstr(&now)) != 0) {
 		log_info("the target was restarted: what it had not on its disk is compared again");
 		run->distrust = true;
+		/* With a directory all that is below it may be back where it was. */
+		r = stg_catalog_get_number(run->catalog, STG_MOVED_EPOCH, &epoch, e);
+		run->compare |= r == 0 && epoch > durable;
 	}
-	return 0;
+	return MIN(r, 0);
 }
 
 static int keep_boot(struct stg_phase *ph, struct err *e)
@@ -257,15 +260,11 @@ int stg_phase_init(struct stg_run *run, struct stg_migration *m, enum stg_phase_
 
 void stg_phase_fini(struct stg_run *run)
 {
-	while (run->again) {
-		struct stg_job *next = run->again->next;
-
-		stg_job_free(run->again);
-		run->again = next;
-	}
+	stg_run_drop_again(run);
 	for (size_t i = 0; i < run->filters_n; i++)
 		stg_filter_dir_unref(run->filters[i]);
 	free(run->filters);
+	stg_job_free(run->moves);
 	stg_queue_free(run->queue);
 	stg_inuse_free(run->inuse);
 	stg_hot_free(run->hot);

@@ -83,6 +83,7 @@ static const struct {
 	STAT(entries_skipped_by_hash), STAT(entries_acked_before), STAT(bytes_scanned),
 	STAT(bytes_literal),	STAT(bytes_matched),	    STAT(bytes_wire_out),
 	STAT(bytes_wire_in),	STAT(sessions),		    STAT(reconnects),
+	STAT(entries_moved),
 };
 #undef STAT
 

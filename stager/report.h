@@ -94,6 +94,7 @@ struct stg_phase_stats {
 	uint64_t entries_scanned;
 	uint64_t entries_changed; /* sent, whole or in part */
 	uint64_t entries_deleted;
+	uint64_t entries_moved; /* on the target, from another name; among those that changed */
 	uint64_t entries_skipped_by_hash; /* looked changed, content was equal */
 	uint64_t entries_acked_before;    /* done by an earlier, broken-off run of this phase */
 	uint64_t bytes_scanned;           /* sizes of the regular files scanned */

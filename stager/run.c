@@ -11,6 +11,7 @@
 #include "stager/verify.h"
 
 #define RECENT_NODES 64
+#define MOVES_MAX    10000 /* planned at once: their names are held in memory */
 
 void stg_run_fail(struct stg_run *run, const struct err *e)
 {
@@ -67,6 +68,37 @@ int stg_run_again(struct stg_run *run, const struct stg_item *item, struct err *
 	}
 	if (r == 0)
 		r = stg_job_add(run->again, item, e);
+	pthread_mutex_unlock(&run->lock);
+	return r;
+}
+
+void stg_run_drop_again(struct stg_run *run)
+{
+	while (run->again) {
+		struct stg_job *next = run->again->next;
+
+		stg_job_free(run->again);
+		run->again = next;
+	}
+}
+
+int stg_run_plan_move(struct stg_run *run, const struct stg_item *item,
+		      const struct stg_place *place, struct err *e)
+{
+	struct stg_item move = *item;
+	int r = 0;
+
+	move.op = STG_OP_MOVE;
+	move.old_dir = place->dir;
+	move.leader_path = buf_view(&place->path);
+	move.leader = buf_view(&place->name);
+	pthread_mutex_lock(&run->lock);
+	if (!run->moves)
+		r = stg_job_new(STG_JOB_ITEMS, &run->moves, e);
+	if (r == 0 && run->moves->n < MOVES_MAX) {
+		r = stg_job_add(run->moves, &move, e);
+		r = r < 0 ? r : 1;
+	}
 	pthread_mutex_unlock(&run->lock);
 	return r;
 }

@@ -53,6 +53,7 @@ struct stg_counters {
 	atomic_uint_fast64_t wire_out;    /* bytes that the links have taken */
 	atomic_uint_fast64_t reconnects, vanished, failed, live, kept;
 	atomic_uint_fast64_t acked; /* completions of any kind */
+	atomic_uint_fast64_t moved; /* on the target, from another name */
 	atomic_uint_fast64_t rechecked; /* looked at again, and nothing had changed */
 	atomic_uint_fast64_t planned, planned_bytes, planned_removals;
 	atomic_uint_fast64_t left;        /* not deleted, because of --max-delete */
@@ -114,6 +115,9 @@ struct stg_run {
 		uint64_t free_bytes, free_inodes;
 	} target;
 	struct err error;        /* the first that ends the phase; code 0: none */
+	struct stg_job *moves;   /* what the scan found under another name; NULL: nothing */
+	bool moving;             /* it looks for such; changes between passes */
+	atomic_uint moved;       /* moves made: what a receiver holds open may have another path */
 	struct stg_job *again;   /* items for after the removals: a list of unsealed jobs */
 	struct stg_filter_dir **filters; /* nodes that the delete plan needs, by index */
 	size_t filters_n;
@@ -150,6 +154,17 @@ void stg_run_entry_error(struct stg_run *run, struct bytes dir, struct bytes nam
 /* item is to be sent after the removals. */
 int stg_run_again(struct stg_run *run, const struct stg_item *item, struct err *e)
 	_must_check_;
+
+/*
+ * Plan to move place (on the target) to item's name; item's entry has to be left alone until
+ * then.  1: planned; 0: there are too many already.
+ */
+struct stg_place;
+int stg_run_plan_move(struct stg_run *run, const struct stg_item *item,
+		      const struct stg_place *place, struct err *e) _must_check_;
+
+/* Forget what stg_run_again() was told. */
+void stg_run_drop_again(struct stg_run *run);
 
 /* An entry will have to be sent: into the totals of plan and progress. */
 void stg_run_add_total(struct stg_run *run, const struct stg_stat *st);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -30,6 +31,7 @@
  */
 #define DENTS_BYTES (256u << 10)
 #define HELD_JOBS   32
+#define LOOK_ENTRIES 64 /* of a directory that may have been renamed */
 
 struct task {
 	struct task *next;
@@ -447,6 +449,88 @@ static enum stg_op choose_op(const struct stg_run *run, const struct stg_stat *s
 	return STG_OP_UPDATE;
 }
 
+/*
+ * Does the source directory at path look like the one that had these rows?  File systems give
+ * the inode of a removed directory to the next one that is made.
+ */
+static int looks_like(struct walker *w, struct bytes path, uint64_t id, struct err *e)
+{
+	_cleanup_(stg_rows_fini) struct stg_rows rows = { 0 };
+	_cleanup_close_ int fd = io_open_dir_below(w->run->source_fd, path, O_RDONLY);
+	size_t looked = 0, same = 0;
+	int r;
+
+	if (fd < 0)
+		return 0;
+	r = stg_catalog_read_dir(w->reader, id, &rows, e);
+	for (size_t i = 0; r == 0 && i < rows.n && looked < LOOK_ENTRIES; i++, looked++) {
+		char name[NAME_MAX + 1];
+		struct stat st;
+
+		snprintf(name, sizeof(name), "%.*s", (int)rows.v[i].name.n,
+			 (const char *)rows.v[i].name.p);
+		same += fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+			st.st_ino == rows.v[i].row.st.ino;
+	}
+	return r < 0 ? r : same && same * 2 >= looked;
+}
+
+/* Is there still anything of that name on the source? */
+static bool is_there(const struct walker *w, const struct stg_place *place)
+{
+	_cleanup_close_ int fd =
+		io_open_dir_below(w->run->source_fd, buf_view(&place->path), O_RDONLY);
+	char name[NAME_MAX + 1];
+	struct stat st;
+
+	snprintf(name, sizeof(name), "%.*s", (int)buf_len(&place->name),
+		 (const char *)buf_view(&place->name).p);
+	if (fd < 0)
+		return fd != -ENOENT && fd != -ENOTDIR && fd != -ELOOP;
+	return fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+}
+
+/*
+ * An entry that the target has under a name that is gone: have it moved, and leave it alone
+ * until then.  What is protected in a directory moves with it, unless a rule knows it by the
+ * directory's path.  1: planned; 0: it has to be sent.
+ */
+static int plan_move(struct walker *w, struct plan *p, const struct found *f, struct err *e)
+{
+	_cleanup_(stg_place_fini) struct stg_place place = { 0 };
+	_cleanup_(buf_fini) struct buf old = BUF_INIT;
+	struct stg_item item = {
+		.dir = p->task->id,
+		.path = task_path(p->task),
+		.name = found_name(w, f),
+		.st = f->st,
+		.is_dir = stg_is_dir(&f->st),
+	};
+	int r;
+
+	if (!w->run->moving || p->compare || p->mount || !w->reader ||
+	    !stg_stat_movable(&f->st))
+		return 0;
+	r = stg_catalog_find_inode(w->reader, f->st.dev, f->st.ino, &place, e);
+	if (r <= 0)
+		return r;
+	if ((place.row.st.mode & S_IFMT) != (f->st.mode & S_IFMT) ||
+	    place.row.state & STG_ROW_DIRTY || is_there(w, &place))
+		return 0;
+	if (stg_path_join(&old, buf_view(&place.path), buf_view(&place.name)) < 0 ||
+	    stg_path_join(&w->path, item.path, item.name) < 0)
+		return err_set(e, -ENOMEM, "scan: out of memory");
+	if (item.is_dir) {
+		if (!place.row.child || stg_filter_is_local(w->run->filter, buf_view(&old)))
+			return 0;
+		r = looks_like(w, buf_view(&w->path), place.row.child, e);
+		if (r <= 0)
+			return r;
+	}
+	r = mark(w, p, e);
+	return r < 0 ? r : stg_run_plan_move(w->run, &item, &place, e);
+}
+
 static int push_subdir(struct walker *w, struct plan *p, const struct found *f,
 		       const struct stg_row *row, struct err *e)
 {
@@ -593,6 +677,9 @@ static int plan_entry(struct walker *w, struct plan *p, const struct found *f,
 		return plan_check(w, p, &item, f, row, e);
 	if (f->st.flags)
 		atomic_store_explicit(&w->run->locked, true, memory_order_relaxed);
+	r = row ? 0 : plan_move(w, p, f, e);
+	if (r != 0)
+		return MIN(r, 0);
 	if (stg_is_dir(&f->st)) {
 		r = push_subdir(w, p, f, row && stg_is_dir(&row->st) ? row : NULL, e);
 		item.op = STG_OP_KEEP;

@@ -106,11 +106,17 @@ static struct flight *last_flight(struct peer *p)
 
 int peer_enter(struct peer *p, struct bytes path, bool create, struct err *e)
 {
-	if (p->dir_known && (p->dir_made || !create) && bytes_eq(buf_view(&p->dir_path), path))
+	unsigned moved = atomic_load_explicit(&p->run->moved, memory_order_relaxed);
+	bool afresh = moved != p->moved;
+
+	if (p->dir_known && (p->dir_made || !create) && !afresh &&
+	    bytes_eq(buf_view(&p->dir_path), path))
 		return 0;
+	p->moved = moved;
 	buf_clear(&p->dir_path);
 	if (buf_put_bytes(&p->dir_path, path) < 0 ||
-	    tp_put_path(&p->out, TP_DIR, create ? TP_F_CREATE : 0, 0, path) < 0)
+	    tp_put_path(&p->out, TP_DIR, (create ? TP_F_CREATE : 0) | (afresh ? TP_F_AFRESH : 0),
+			0, path) < 0)
 		return no_memory(e);
 	/* Without CREATE it may be missing: a frame that needs it must say so again. */
 	p->dir_known = true;
@@ -866,24 +872,39 @@ static int send_entry(struct peer *p, struct stg_job *job, struct stg_item *item
 	return send_special(p, job, item, &st, dir, name, e);
 }
 
-static int send_link(struct peer *p, struct stg_job *job, struct stg_item *item, struct err *e)
+/* Enter the item's directory, and name what the target has already. */
+static int put_names(struct peer *p, const struct stg_item *item,
+		     int (*put)(struct buf *out, const struct tp_link_msg *m), struct err *e)
 {
-	struct tp_link_msg m = {
+	const struct tp_link_msg m = {
 		.dir = item->leader_path,
 		.from = item->leader,
 		.name = item->name,
 	};
 	int r = peer_enter(p, item->path, true, e);
 
+	return r == 0 && put(&p->out, &m) < 0 ? no_memory(e) : r;
+}
+
+static int send_link(struct peer *p, struct stg_job *job, struct stg_item *item, struct err *e)
+{
+	int r = put_names(p, item, tp_put_link, e);
+
 	if (r < 0)
 		return r;
-	if (tp_put_link(&p->out, &m) < 0)
-		return no_memory(e);
 	r = peer_fly_row(p, job, item, &item->st, !item->old_hashed && stg_is_reg(&item->st),
-		    item->old_hashed ? &item->old_hash : NULL, e);
+			 item->old_hashed ? &item->old_hash : NULL, e);
 	if (r == 0)
 		last_flight(p)->by_hash = item->recheck;
 	return r;
+}
+
+static int send_move(struct peer *p, struct stg_job *job, struct stg_item *item, struct err *e)
+{
+	const struct flight f = { .kind = FLIGHT_MOVED, .job = job, .item = item };
+	int r = put_names(p, item, tp_put_move, e);
+
+	return r < 0 ? r : peer_add_flight(p, &f, e);
 }
 
 static int send_removal(struct peer *p, struct stg_job *job, struct stg_item *item,
@@ -954,6 +975,8 @@ static int send_item(struct peer *p, struct stg_job *job, struct stg_item *item,
 		return 0;
 	case STG_OP_LINK:
 		return send_link(p, job, item, e);
+	case STG_OP_MOVE:
+		return send_move(p, job, item, e);
 	case STG_OP_REMOVE:
 		return send_removal(p, job, item, e);
 	case STG_OP_DIRMETA:

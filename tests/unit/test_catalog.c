@@ -730,6 +730,65 @@ static void a_name_that_the_target_has_is_adopted_as_leader(void **state)
 	}
 }
 
+/* A directory of the source under another name: its row, and what knows paths, follow. */
+static void what_is_renamed_is_found_and_moved(void **state)
+{
+	struct fixture *f = *state;
+	struct stg_place place = { 0 };
+	struct stg_row top = dir_row(10), sub = dir_row(20), file = file_row(5, 1), got;
+	struct stg_row linked = file_row(6, 2);
+	struct stg_follower_page *page;
+	const struct stg_move m = {
+		.old_dir = 10, .old_name = bytes_str("sub"), .from = bytes_str("a/sub"),
+		.dir = STG_ROOT_ID, .name = bytes_str("new"), .to = bytes_str("new"),
+	};
+
+	top.st.ino = 1;
+	sub.st.ino = 2;
+	file.st.size = STG_MOVE_BYTES;
+	record(f, STG_ROOT_ID, "a", &top);
+	record(f, 10, "sub", &sub);
+	record(f, 20, "file", &file);
+	OK(stg_catalog_record(f->c, 20, bytes_str("a/sub"), bytes_str("have"), &linked, 0,
+			      &f->e));
+	read_dir(f, 20);
+	assert_int_equal(stg_catalog_find_inode(f->r, file.st.dev, 5, &place, &f->e), 1);
+	assert_true(bytes_eq(buf_view(&place.path), bytes_str("a/sub")));
+	assert_true(bytes_eq(buf_view(&place.name), bytes_str("file")));
+	assert_int_equal(place.dir, 20);
+	/* What is small is in no index, and another device has other inodes. */
+	assert_int_equal(stg_catalog_find_inode(f->r, linked.st.dev, 6, &place, &f->e), 0);
+	assert_int_equal(stg_catalog_find_inode(f->r, file.st.dev + 1, 5, &place, &f->e), 0);
+
+	OK(stg_catalog_move(f->c, &m, &f->e));
+	assert_int_equal(read_one(f, 10, "sub", &got), 0);
+	assert_int_equal(read_one(f, STG_ROOT_ID, "new", &got), 1);
+	assert_int_equal(got.child, 20);
+	assert_int_equal(stg_catalog_find_inode(f->r, file.st.dev, 5, &place, &f->e), 1);
+	assert_true(bytes_eq(buf_view(&place.path), bytes_str("new")));
+	assert_int_equal(claim(f, "more", &linked.st), STG_LINK_FOLLOWER);
+	page = followers(f);
+	assert_int_equal(page->n, 1);
+	assert_true(bytes_eq(page->rows[0].leader_path, bytes_str("new")));
+	free_followers(page);
+
+	OK(stg_catalog_forget(f->c, STG_ROOT_ID, bytes_str("new"), &f->e));
+	read_dir(f, 20);
+	assert_int_equal(stg_catalog_find_inode(f->r, file.st.dev, 5, &place, &f->e), 0);
+	stg_place_fini(&place);
+}
+
+static void marks_are_told(void **state)
+{
+	struct fixture *f = *state;
+	const struct stg_stat st = { .mode = S_IFDIR };
+
+	assert_int_equal(stg_catalog_has_dirty(f->c, &f->e), 0);
+	OK(stg_catalog_mark_dirty(f->c, STG_ROOT_ID, bytes_str("a"), 10, bytes_str("a"), 1, &st, 1,
+				  &f->e));
+	assert_int_equal(stg_catalog_has_dirty(f->c, &f->e), 1);
+}
+
 static void a_name_is_not_its_own_leader(void **state)
 {
 	struct fixture *f = *state;
@@ -1017,6 +1076,8 @@ int main(void)
 		CATALOG_TEST(a_full_sync_stands_from_its_end_to_the_next_begin),
 		CATALOG_TEST(the_first_name_leads_and_the_others_follow),
 		CATALOG_TEST(a_name_that_the_target_has_is_adopted_as_leader),
+		CATALOG_TEST(what_is_renamed_is_found_and_moved),
+		CATALOG_TEST(marks_are_told),
 		CATALOG_TEST(a_name_is_not_its_own_leader),
 		CATALOG_TEST(links_are_counted_by_inode),
 		CATALOG_TEST(followers_come_in_pages),

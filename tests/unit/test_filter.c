@@ -406,6 +406,41 @@ static void absolute_rules_see_each_sides_own_path(void **state)
 
 /* ---- files ---- */
 
+/* Whether the rules can treat a directory's contents otherwise under another name. */
+static void rules_that_know_a_path_are_told(void **state)
+{
+	static const struct {
+		const char *rules;
+		const char *path;
+		bool want;
+	} rows[] = {
+		{ "", "a/b", false },
+		{ "- *.o", "a/b", false },
+		{ "- cache/", "a/b", false },
+		{ "- /a/b/c", "a/b", true },
+		{ "- /a/b/c", "a/x", false },
+		{ "- /a/b/c", "a", true },
+		{ "- /a/b", "a/b", false },
+		{ "- /a*/c", "a/b", true },
+		{ "- /z*/c", "a/b", false },
+		{ "- b/c", "a/b", true },
+		{ "- **/c", "a/b", true },
+		{ "-! *.o", "a/b", true },
+		{ "-/ /x", "a/b", true },
+		{ ": .rules", "a/b", true },
+		{ "-x user.*", "a/b", false },
+		{ "- *.o\n- /a/b/c", "a/b", true },
+	};
+	struct fixture *x = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		restart(x);
+		add_rules(x, rows[i].rules);
+		if (stg_filter_is_local(x->f, bytes_str(rows[i].path)) != rows[i].want)
+			fail_msg("rules '%s', directory '%s'", rows[i].rules, rows[i].path);
+	}
+}
+
 static void lists_have_comments_and_know_their_lines(void **state)
 {
 	struct fixture *x = *state;
@@ -810,6 +845,7 @@ int main(void)
 		TEST(sides_are_told_apart),
 		TEST(perishable_rules_stop_in_removed_directories),
 		TEST(absolute_rules_see_each_sides_own_path),
+		TEST(rules_that_know_a_path_are_told),
 		TEST(lists_have_comments_and_know_their_lines),
 		TEST(a_bad_file_is_told_with_its_line),
 		TEST(a_file_that_merges_itself_is_refused),
