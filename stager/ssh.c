@@ -12,12 +12,12 @@
 #include "common/io.h"
 #include "common/log.h"
 #include "common/secret.h"
+#include "common/shell.h"
 #include "stager/bwlimit.h"
 #include "stager/options.h"
 #include "transport/install.h"
 #include "transport/link.h"
 #include "transport/session.h"
-#include "transport/shell.h"
 
 struct stg_ssh {
 	struct stg_connector connector;
@@ -287,7 +287,7 @@ int stg_ssh_command(struct stg_ssh *s, const char *step, const char *command,
 	if (r < 0)
 		return r;
 	if (buf_printf(&line, "exec /bin/sh -c ") < 0 ||
-	    tp_shell_quote(&line, bytes_str(command)) < 0 || !(text = buf_cstr(&line)))
+	    shell_quote(&line, bytes_str(command)) < 0 || !(text = buf_cstr(&line)))
 		return err_set(e, -ENOMEM, "run %s: out of memory", step);
 	r = tp_session_run(session, text, bytes_of(NULL, 0), output, output, 1u << 20,
 			   (int)timeout_s, &status, e);

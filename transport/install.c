@@ -18,10 +18,10 @@
 #include "common/io.h"
 #include "common/log.h"
 #include "common/sha256.h"
+#include "common/shell.h"
 #include "common/text.h"
 #include "transport/link.h"
 #include "transport/session.h"
-#include "transport/shell.h"
 
 #define RECEIVER_MAX (64u << 20)
 #define OUTPUT_MAX (64u << 10) /* login shells may print that much before us */
@@ -57,7 +57,7 @@ static int run_script(struct tp_session *s, struct bytes script, struct bytes in
 
 	r = buf_put_bytes(&command, bytes_str("exec /bin/sh -c "));
 	if (r == 0)
-		r = tp_shell_quote(&command, script);
+		r = shell_quote(&command, script);
 	text = buf_cstr(&command);
 	if (r < 0 || !text)
 		return err_set(e, -ENOMEM, "out of memory");
@@ -376,7 +376,7 @@ static int put_command(const struct receiver *rcv, bool with_hash, struct buf *o
 		r = buf_put_bytes(&script, bytes_str("exec \"$f\""));
 	if (r == 0)
 		r = buf_put_bytes(out, bytes_str("exec /bin/sh -c "));
-	return r < 0 ? r : tp_shell_quote(out, buf_view(&script));
+	return r < 0 ? r : shell_quote(out, buf_view(&script));
 }
 
 static int receiver_load(const struct tp_receiver_opts *o, struct receiver *rcv, struct err *e)
@@ -384,7 +384,7 @@ static int receiver_load(const struct tp_receiver_opts *o, struct receiver *rcv,
 	int r;
 
 	if (o->remote_path) {
-		r = tp_shell_quote(&rcv->shell_path, bytes_str(o->remote_path));
+		r = shell_quote(&rcv->shell_path, bytes_str(o->remote_path));
 		return r < 0 ? err_set(e, r, "out of memory") : 0;
 	}
 	r = io_read_file(AT_FDCWD, o->local_path, RECEIVER_MAX, &rcv->content, e);

@@ -27,11 +27,11 @@
 #include "common/log.h"
 #include "common/secret.h"
 #include "common/sha256.h"
+#include "common/shell.h"
 #include "transport/install.h"
 #include "transport/known_hosts.h"
 #include "transport/link.h"
 #include "transport/link_pipe.h"
-#include "transport/shell.h"
 
 struct server {
 	char dir[128];
@@ -1096,7 +1096,7 @@ static void words_survive_shells(void **state)
 		_cleanup_(buf_fini) struct buf q = BUF_INIT;
 		char out[128];
 
-		assert_int_equal(tp_shell_quote(&q, bytes_str(words[i])), 0);
+		assert_int_equal(shell_quote(&q, bytes_str(words[i])), 0);
 		sh(out, sizeof(out), "printf %%s %s", buf_cstr(&q));
 		assert_string_equal(out, words[i]);
 	}

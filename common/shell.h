@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * transport/shell.h - words for a shell on the other side.
+ * common/shell.h - words for a shell on the other side.
  */
 #include "common/buf.h"
 #include "common/bytes.h"
@@ -11,7 +11,7 @@
  * '\''.  A POSIX shell takes any byte so; csh trips over '!' and newlines, fish over
  * backslashes.  0 or -ENOMEM.
  */
-static inline int tp_shell_quote(struct buf *out, struct bytes word)
+static inline int shell_quote(struct buf *out, struct bytes word)
 {
 	int r = buf_put_u8(out, '\'');
 
