@@ -20,7 +20,6 @@
 #define STAGER_CONFIG "/etc/stager/stager.json"
 #define PORT_DEFAULT 22
 #define PROOF "stager-login-ok" /* what the target has to print */
-#define SAID_MAX 4096
 #define LOGIN_TIMEOUT_MS 20000 /* for all that comes after the connection */
 
 #define SET(field, text) agt_run_set(field, sizeof(field), text)
@@ -161,7 +160,7 @@ static int put(struct line *l, const char *fmt, ...) _printf_(2, 3);
 
 static int put(struct line *l, const char *fmt, ...)
 {
-	char text[AGT_LOGIN_TEXT * 4];
+	char text[8192];
 	va_list args;
 	int n;
 
@@ -206,7 +205,7 @@ static const char *quoted(const char *path, char *out, size_t size)
 }
 
 static int command_line(const struct agt_login *l, const char *more, bool password,
-			unsigned timeout_ms, struct line *ret)
+			unsigned timeout_ms, const char *command, struct line *ret)
 {
 	char a[AGT_LOGIN_TEXT + 2], b[AGT_LOGIN_TEXT + 2];
 	int r = put(ret, "ssh");
@@ -240,7 +239,7 @@ static int command_line(const struct agt_login *l, const char *more, bool passwo
 	r = r < 0 ? r : put(ret, "%s", l->user);
 	r = r < 0 ? r : put(ret, "--");
 	r = r < 0 ? r : put(ret, "%s", l->host);
-	return r < 0 ? r : put(ret, "echo " PROOF);
+	return r < 0 ? r : put(ret, "%s", command);
 }
 
 /* ssh asks a program for the password; ours prints a variable that only ssh gets. */
@@ -267,15 +266,21 @@ static int password_env(const struct agt_login *l, struct line *env, struct err 
 	return r < 0 ? err_sysn(e, r, "prepare the login") : 0;
 }
 
-int agt_login_try(const struct agt_login *l, const char *more, unsigned timeout_ms,
-		  char *const *envp, const struct agt_stop *stop, struct buf *said, struct err *e)
+static int failed(const struct agt_login *l, int status, struct err *e)
+{
+	return err_set(e, -ERR_SSH, "ssh %s@%s, port %u, ended with %d", l->user, l->host, l->port,
+		       status);
+}
+
+int agt_login_run(const struct agt_login *l, const char *more, unsigned timeout_ms,
+		  const char *command, char *const *envp, const struct agt_stop *stop,
+		  struct buf *said, struct err *e)
 {
 	_cleanup_(line_fini) struct line argv = { 0 }, env = { 0 };
 	bool password = l->password_env || *l->password_file;
-	const char *text;
 	int status = 0, r;
 
-	r = command_line(l, more, password, timeout_ms, &argv);
+	r = command_line(l, more, password, timeout_ms, command, &argv);
 	if (r < 0)
 		return err_sysn(e, r, "prepare the login");
 	if (password)
@@ -290,16 +295,37 @@ int agt_login_try(const struct agt_login *l, const char *more, unsigned timeout_
 			.stop = stop,
 			.timeout_ms = timeout_ms + LOGIN_TIMEOUT_MS,
 			.output = said,
-			.output_max = SAID_MAX,
+			.output_max = AGT_LOGIN_SAID_MAX,
 		},
 		&status, e);
 	for (size_t i = 0; i < env.n; i++)
 		explicit_bzero(env.v[i], strlen(env.v[i]));
 	if (r < 0)
 		return r;
-	text = buf_cstr(said);
-	if (status == 0 && text && strstr(text, PROOF))
-		return 0;
-	return err_set(e, -ERR_SSH, "ssh %s@%s, port %u, ended with %d", l->user, l->host, l->port,
-		       status);
+	return status ? failed(l, status, e) : 0;
+}
+
+int agt_login_try(const struct agt_login *l, const char *more, unsigned timeout_ms,
+		  char *const *envp, const struct agt_stop *stop, struct buf *said, struct err *e)
+{
+	int r = agt_login_run(l, more, timeout_ms, "echo " PROOF, envp, stop, said, e);
+	const char *text = r < 0 ? NULL : buf_cstr(said);
+
+	if (r < 0)
+		return r;
+	return text && strstr(text, PROOF) ? 0 : failed(l, 0, e);
+}
+
+const char *agt_login_last_line(struct buf *said, char out[TEXT_NAME_MAX])
+{
+	const char *text = buf_cstr(said), *end, *begin;
+
+	if (!text)
+		text = "";
+	end = text + strlen(text);
+	while (end > text && strchr(" \r\n", end[-1]))
+		end--;
+	for (begin = end; begin > text && begin[-1] != '\n';)
+		begin--;
+	return text_name(out, bytes_of(begin, (size_t)(end - begin)));
 }

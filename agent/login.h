@@ -11,6 +11,7 @@
 
 #include "common/buf.h"
 #include "common/error.h"
+#include "common/text.h"
 
 struct agt_options;
 struct agt_stop;
@@ -40,11 +41,21 @@ int agt_login_find(const struct agt_options *o, struct agt_login *ret, struct er
 const char *agt_login_option(const struct strlist *args, const char *name);
 
 /*
- * Log in with the OpenSSH client and run a command there: 0 when its output came back.  more
- * is a further file of known hosts, NULL: none; timeout_ms is for the connection; what ssh said
- * is added to said.
- *  -ERR_SSH  ssh could not log in (said has its words); -ENOENT: there is no ssh here
+ * Log in with the OpenSSH client and run a command there, through the shell that is there: 0
+ * when it ended well.  more is a further file of known hosts, NULL: none; timeout_ms is for the
+ * connection; what ssh and the command said is added to said, AGT_LOGIN_SAID_MAX bytes of it.
+ *  -ERR_SSH  ssh could not log in, or the command failed; -ENOENT: there is no ssh here
  */
+int agt_login_run(const struct agt_login *l, const char *more, unsigned timeout_ms,
+		  const char *command, char *const *envp, const struct agt_stop *stop,
+		  struct buf *said, struct err *e) _must_check_;
+
+#define AGT_LOGIN_SAID_MAX 4096
+
+/* The last line of what was said, where ssh says why it failed; "" for none.  Returns out. */
+const char *agt_login_last_line(struct buf *said, char out[TEXT_NAME_MAX]);
+
+/* As agt_login_run(), with a command whose output proves that a shell has run it. */
 int agt_login_try(const struct agt_login *l, const char *more, unsigned timeout_ms,
 		  char *const *envp, const struct agt_stop *stop, struct buf *said,
 		  struct err *e) _must_check_;

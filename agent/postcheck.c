@@ -343,21 +343,6 @@ static bool write_host_keys(struct check *c, char *path, size_t size)
 	return done;
 }
 
-/* Why the login failed, in ssh's last line. */
-static const char *last_line(struct buf *said, char out[TEXT_NAME_MAX])
-{
-	const char *text = buf_cstr(said), *end, *begin;
-
-	if (!text)
-		text = "";
-	end = text + strlen(text);
-	while (end > text && strchr(" \r\n", end[-1]))
-		end--;
-	for (begin = end; begin > text && begin[-1] != '\n';)
-		begin--;
-	return text_name(out, bytes_of(begin, (size_t)(end - begin)));
-}
-
 static int check_login(struct check *c, struct err *e)
 {
 	struct agt_migration *m = c->m;
@@ -382,7 +367,7 @@ static int check_login(struct check *c, struct err *e)
 		}
 		if (r == -ERR_CANCELLED)
 			return err_set(e, r, "%s", why.text);
-		last_line(&said, line);
+		agt_login_last_line(&said, line);
 		if (r == -ENOENT || strstr(line, "ermission denied") ||
 		    strstr(line, "Host key verification failed") || (r != -ERR_SSH && r != -ETIMEDOUT))
 			denied++;
