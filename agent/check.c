@@ -14,6 +14,7 @@
 #include "agent/macs.h"
 #include "agent/options.h"
 #include "agent/rsync.h"
+#include "agent/targetspace.h"
 #include "checks/checks.h"
 #include "checks/supported.h"
 #include "common/io.h"
@@ -190,7 +191,7 @@ static bool asks_for(const char *const *only, const char *name)
 
 /* What the network told, for as long as the checks run. */
 struct asked {
-	struct err clock_why, macs_why;
+	struct err clock_why, macs_why, space_why;
 	struct strlist macs;
 	const char **known; /* of macs */
 };
@@ -234,6 +235,22 @@ static int ask_macs(const struct agt_context *ctx, struct chk_opts *opts, struct
 	return a->known ? r : err_sysn(&a->macs_why, -ENOMEM, "MACs of other sources");
 }
 
+static int ask_space(const struct agt_context *ctx, const struct cfg_target *target,
+		     struct chk_opts *opts, struct asked *a)
+{
+	struct agt_target_space space;
+	int r = agt_target_space_ask(ctx, target, &space, &a->space_why);
+
+	if (r < 0) {
+		opts->target_space_why = &a->space_why;
+		return r;
+	}
+	opts->target_bytes = MAX(space.bytes, UINT64_C(1));
+	opts->target_files = space.files;
+	opts->target_begun = space.begun;
+	return 0;
+}
+
 /* The clock and the MACs of another root are this host's: they would say nothing about that root. */
 static int ask_network(const struct agt_context *ctx, struct chk_opts *opts, struct asked *a,
 		       struct err *e)
@@ -264,10 +281,14 @@ static int run_checks(const struct agt_context *ctx, const struct chk_opts *opts
 	_cleanup_(asked_fini) struct asked asked = { 0 };
 	_cleanup_free_ char *supported = NULL;
 	struct chk_opts mine = *opts;
+	char name[TEXT_NAME_MAX];
 	int r;
 
 	if (o->offline && o->target)
 		return err_set(e, -ERR_USAGE, "--offline and --target exclude each other");
+	if (ctx->options->args.n && (!o->target || strncmp(ctx->options->args.v[0], "--", 2) != 0))
+		return err_set(e, -ERR_USAGE, "'%s': check takes options of stager behind \"--\", which say how to log in to --target, and nothing else",
+			       text_name(name, bytes_str(ctx->options->args.v[0])));
 	r = agt_check_supported(ctx->options, &supported, e);
 	if (r == 0 && o->target)
 		r = cfg_target_parse(o->target, &target, e);
@@ -276,6 +297,10 @@ static int run_checks(const struct agt_context *ctx, const struct chk_opts *opts
 	mine.supported = supported;
 	mine.target_host = target.host;
 	mine.target_port = target.port;
+	if (target.host && asks_for(opts->only, "TARGET_SPACE"))
+		r = ask_space(ctx, &target, &mine, &asked);
+	if (ends_all(r))
+		return err_set(e, r, "%s", asked.space_why.text);
 	r = ask_network(ctx, &mine, &asked, e);
 	return r < 0 ? r : chk_run(&mine, ret, NULL, e);
 }

@@ -10,7 +10,7 @@
 #include "agent/report.h"
 
 const struct agt_command agt_commands[] = {
-	{ "check", "look whether SMS can take this host", agt_check_run, false, false },
+	{ "check", "look whether SMS can take this host", agt_check_run, true, false },
 	{ "register", "make this host known to SMS, or bring what SMS knows up to date",
 	  agt_registration_command, false, false },
 	{ "report", "tell SMS how the migration of this host stands", agt_report_command_run,

@@ -141,7 +141,7 @@ static const struct cfg_row rows[] = {
 	{ .name = "root", .arg = "DIR", .type = CFG_STRING, CHECK(root),
 	  .help = "look at the system below DIR, not at the running one" },
 	{ .name = "target", .arg = "SPEC", .type = CFG_STRING, CHECK(target),
-	  .help = "can this target of a staged sync be reached? [user@]host:/root" },
+	  .help = "can this target of a staged sync be reached, has it room? [user@]host:/root" },
 	{ .name = "migration-port", .key = "migration_port", .arg = "N", .type = CFG_NUMBER,
 	  .min = 1, .max = 65535, CHECK(migration_port),
 	  .help = "port that the migration is to use (default 22)" },

@@ -23,7 +23,7 @@ static bool has_target(const struct chk_opts *o)
 
 static bool has_target_size(const struct chk_opts *o)
 {
-	return o->target_bytes != 0;
+	return o->target_bytes || o->target_space_why;
 }
 
 static bool is_running(const struct chk_opts *o)
@@ -112,7 +112,7 @@ const struct chk chk_table[] = {
 	{ .name = "TARGET_REACHABLE", .sms_code = "SMS.3802", .unknown = CHK_WARN, .both = true,
 	  .remedy = "Let the port through the target's security group and firewalls.",
 	  .wanted = has_target, .run = chk_target_reachable },
-	{ .name = "TARGET_SPACE", .sms_code = "", .unknown = CHK_WARN, .both = true,
+	{ .name = "TARGET_SPACE", .sms_code = "SMS.0519", .unknown = CHK_WARN, .both = true,
 	  .remedy = "Give the target larger disks, or exclude data.", .wanted = has_target_size,
 	  .run = chk_target_space },
 	{ .name = NULL },

@@ -61,7 +61,10 @@ struct chk_opts {
 	const char *target_host;
 	unsigned target_port;        /* 0: 22 */
 	unsigned connect_timeout_ms; /* 0: 5000 */
-	uint64_t target_bytes;       /* room on the target's disks */
+	uint64_t target_bytes;       /* room on the target's disks; 0: not known */
+	uint64_t target_files;       /* inodes there; 0: no limit, or not known */
+	bool target_begun;           /* some of the data may be there already */
+	const struct err *target_space_why; /* why the room is not known */
 
 	unsigned port; /* migration port; 0: 22 */
 

@@ -309,20 +309,36 @@ int chk_temp_dir(const struct chk_env *env, struct chk_answer *ret, struct err *
 
 int chk_target_space(const struct chk_env *env, struct chk_answer *ret, struct err *e)
 {
-	uint64_t used = 0;
+	const struct chk_opts *o = env->opts;
+	/* An earlier sync's data needs no room again; how much it is only a comparison tells. */
+	enum chk_result too_much = o->target_begun ? CHK_WARN : CHK_ERROR;
+	const char *but = o->target_begun ? ", unless it is there in part already" : "";
+	uint64_t used = 0, files = 0;
 
 	ret->unit = "MiB";
 	ret->number = true;
 	if (!chk_told(env->facts, CHK_SUBJECT_MOUNTS))
 		return chk_untold(env, CHK_SUBJECT_MOUNTS, e);
-	for (size_t i = 0; i < env->facts->n_mounts; i++)
-		if (env->facts->mounts[i].block && !env->facts->mounts[i].repeated)
-			used += env->facts->mounts[i].used_size;
+	for (size_t i = 0; i < env->facts->n_mounts; i++) {
+		const struct chk_mount *m = &env->facts->mounts[i];
+
+		if (!m->block || m->repeated)
+			continue;
+		used += m->used_size;
+		files += m->inodes - MIN(m->inodes, m->free_inodes);
+	}
 	chk_value(ret, "%llu", (unsigned long long)(used / MIB));
-	chk_limit(ret, "%llu", (unsigned long long)(env->opts->target_bytes / MIB));
-	if (used > env->opts->target_bytes)
-		return chk_say(ret, CHK_ERROR, "the data (%llu MiB) is more than the target has room for (%llu MiB)",
+	if (o->target_space_why) {
+		*e = *o->target_space_why;
+		return e->code;
+	}
+	chk_limit(ret, "%llu", (unsigned long long)(o->target_bytes / MIB));
+	if (used > o->target_bytes)
+		return chk_say(ret, too_much, "the data (%llu MiB) is more than the target has room for (%llu MiB)%s",
 			       (unsigned long long)(used / MIB),
-			       (unsigned long long)(env->opts->target_bytes / MIB));
+			       (unsigned long long)(o->target_bytes / MIB), but);
+	if (o->target_files && files > o->target_files)
+		return chk_say(ret, too_much, "there are %llu files and directories here, and inodes for %llu on the target%s",
+			       (unsigned long long)files, (unsigned long long)o->target_files, but);
 	return chk_say(ret, CHK_OK, "the target has room for the data");
 }

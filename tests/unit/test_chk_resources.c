@@ -190,6 +190,7 @@ static void groups_are_found_from_the_innermost_outwards(void **state)
 
 static void room_and_mounts_are_judged(void **state)
 {
+	static const struct err no_login = { -ERR_SSH, "no login" };
 	static const struct chk_case cases[] = {
 		{ "FREE_SPACE", CHK_OK, "", "500 MiB are free on /", { MOUNTS("") }, ROOM(500, 9999) },
 		{ "FREE_SPACE", CHK_WARN, "SMS.5101", "499 MiB", { MOUNTS("") }, ROOM(499, 9999) },
@@ -250,8 +251,17 @@ static void room_and_mounts_are_judged(void **state)
 		{ "TEMP_DIR", CHK_WARN, "", "not a running system", { { "tmp", DIRECTORY } }, .untold = true },
 
 		{ "TARGET_SPACE", CHK_OK, "", "has room", { MOUNTS("") }, ROOM(10139, 9), .opts.target_bytes = 101 << 20 },
-		{ "TARGET_SPACE", CHK_ERROR, "", "101 MiB) is more than", { MOUNTS("") }, ROOM(10139, 9),
+		{ "TARGET_SPACE", CHK_ERROR, "SMS.0519", "101 MiB) is more than", { MOUNTS("") }, ROOM(10139, 9),
 		  .opts.target_bytes = 100 << 20 },
+		{ "TARGET_SPACE", CHK_WARN, "SMS.0519", "unless it is there", { MOUNTS("") }, ROOM(10139, 9),
+		  .opts.target_bytes = 100 << 20, .opts.target_begun = true },
+		/* 99991 of 100000 inodes are in use here. */
+		{ "TARGET_SPACE", CHK_OK, "", "has room", { MOUNTS("") }, ROOM(10139, 9),
+		  .opts.target_bytes = 101 << 20, .opts.target_files = 99991 },
+		{ "TARGET_SPACE", CHK_ERROR, "SMS.0519", "99991 files and directories here, and inodes for 99990",
+		  { MOUNTS("") }, ROOM(10139, 9), .opts.target_bytes = 101 << 20, .opts.target_files = 99990 },
+		{ "TARGET_SPACE", CHK_WARN, "", "could not tell: no login", { MOUNTS("") }, ROOM(10139, 9),
+		  .untold = true, .live = true, .opts.target_space_why = &no_login },
 		{ "TARGET_SPACE", CHK_WARN, "", "not a running system", { { "etc", DIRECTORY } }, .untold = true,
 		  .opts.target_bytes = 1 },
 	};
