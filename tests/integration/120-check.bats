@@ -356,6 +356,38 @@ without_rsync() {
 		exec "$@"' sh "$W" "$manager" "$@"
 }
 
+# instead_of_rsync SCRIPT: what the check RSYNC says when that is rsync, in a mount namespace.
+instead_of_rsync() {
+	local rsync
+
+	[ "$(id -u)" -eq 0 ] || skip "only root can mount"
+	rsync=$(readlink -f "$(command -v rsync)") || skip "no rsync"
+	printf '#!/bin/sh\n%s\n' "$1" >"$W/rsync"
+	chmod 755 "$W/rsync"
+	# shellcheck disable=SC2016 # it expands there
+	run unshare --mount sh -c 'mount --bind "$1" "$2" || exit 99; shift 2; exec "$@"' sh \
+		"$W/rsync" "$rsync" \
+		"$AGENT" check --config "$W/agent.json" --out "$OUT" --offline --only RSYNC
+	[ "$status" -eq 0 ]
+}
+
+@test "check: an rsync that hangs, fails or says nonsense is a warning, and ends" {
+	instead_of_rsync 'exec sleep 1000'
+	[[ ${lines[0]} == WARN*"could not tell: run /"*"rsync --version: Connection timed out" ]]
+	instead_of_rsync 'echo "rsync  version 3.2.7"; exec >&- sleep 1000'
+	[[ ${lines[0]} == WARN*"could not tell: run /"*"rsync --version: Connection timed out" ]]
+	instead_of_rsync 'echo rsync  version 3.2.7; exit 3'
+	[[ ${lines[0]} == WARN*"could not tell: /"*"rsync --version failed" ]]
+	instead_of_rsync 'kill -SEGV $$'
+	[[ ${lines[0]} == WARN*"rsync --version failed" ]]
+	instead_of_rsync 'yes nonsense'
+	[[ ${lines[0]} == WARN*"could not tell: "* ]]
+	instead_of_rsync 'echo "rsync  version 2.6.9  protocol version 29"'
+	[[ ${lines[0]} == WARN*"is of version 2.6.9"* ]]
+	instead_of_rsync 'echo "rsync  version v3.4.1"; i=0; while [ $i -lt 2000 ]; do echo "and more that nobody reads"; i=$((i+1)); done'
+	[[ ${lines[0]} == OK*"is of version 3.4.1"* ]]
+}
+
 @test "check --install-rsync: the host's package manager is asked, with its proxy" {
 	export HC_AK=AKTEST HC_SK=not-to-be-seen HC_SECURITY_TOKEN=not-to-be-seen \
 		RSYNC_TARGET_PASSWORD=not-to-be-seen
