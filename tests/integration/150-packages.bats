@@ -54,35 +54,111 @@ make_packages() {
 	done
 }
 
-# $P/base: the smallest Debian there is, and what the .deb depends on.
-make_root() {
-	local mirror codename http_proxy='' depends
+# The archive that this host's own packages come from: URI, codename, and the file with its key,
+# or nothing for one of the distribution's; nothing at all when apt has no list of it.
+archive() {
+	local codename
 
-	read -r mirror codename < <(apt-get indextargets "Created-By: Packages" \
-		--format '$(REPO_URI) $(CODENAME) $(ORIGIN) $(COMPONENT)' |
-		sed -nE 's/^(\S+ [a-z]+) (Debian|Ubuntu) main$/\1/p' | head -n 1)
-	mirror=${mirror%/}
-	eval "$(apt-config shell http_proxy Acquire::http::Proxy)"
-	export http_proxy
-	if ! wget -q -O /dev/null --timeout=20 --tries=2 "$mirror/dists/$codename/InRelease"; then
-		NO_ROOT="no mirror to make a root from (${mirror:-no apt sources})"
+	codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+	apt-get indextargets "Created-By: Packages" "Component: main" "Codename: $codename" \
+		--format '$(ORIGIN) $(REPO_URI) $(CODENAME) $(SIGNED_BY)' |
+		awk '$1 == "Debian" || $1 == "Ubuntu" { print; found = 1; exit } !first { first = $0 }
+			END { if (!found) print first }' |
+		sed -nE 's,^\S+ (\S+)/ (\S+) *(/\S+)?.*,\1 \2 \3,; s,^(file|copy)://+,\1:/,; s/^\S+ .*/&/p'
+}
+
+# of_archive FILE: 0 it is there, 4 nobody answers; else there is something else.
+of_archive() {
+	case $MIRROR in
+	file:/* | copy:/*) [ -e "${MIRROR#*:}/dists/$CODENAME/$1" ] ;;
+	*) wget -q -O /dev/null --timeout=20 --tries=2 "$MIRROR/dists/$CODENAME/$1" ;;
+	esac
+}
+
+# 0: there is an archive; as above.  $P/unsigned is made when it is not signed.
+reached() {
+	local r=0
+
+	of_archive InRelease || r=$?
+	[ "$r" -ne 0 ] && [ "$r" -ne 4 ] || return "$r"
+	of_archive Release || return
+	of_archive Release.gpg || : >"$P/unsigned"
+}
+
+# The directory that the mirror is; nothing for one of the network's.
+mirror_dir() {
+	case $MIRROR in
+	*:/[!/]*) echo "${MIRROR#*:}" ;;
+	esac
+}
+
+# trust KEYRING: have apt in the base, and debootstrap, believe what apt here believes.
+trust() {
+	local list=$P/base/etc/apt/sources.list
+
+	if [ -e "$P/unsigned" ]; then
+		echo "deb [trusted=yes] $MIRROR $CODENAME main" >"$list"
+	elif [ -n "$1" ]; then
+		install -D -m 644 "$1" "$P/base$1"
+		echo "deb [signed-by=$1] $MIRROR $CODENAME main" >"$list"
+	fi
+	# A mirror behind HTTPS, maybe with a company's certificate.
+	[ ! -e /etc/ssl/certs/ca-certificates.crt ] ||
+		install -D -m 644 /etc/ssl/certs/ca-certificates.crt -t "$P/base/etc/ssl/certs"
+}
+
+# $P/base: the smallest Debian there is, and what the .deb depends on.  Only where nobody
+# answers at all there is no root to test in; a mirror that is there must do.
+make_root() {
+	local http_proxy='' depends keyring='' r=0 options=()
+
+	export MIRROR='' CODENAME
+	read -r MIRROR CODENAME keyring < <(archive) || true
+	if [ -z "$MIRROR" ]; then
+		# Images for containers come without lists.
+		logged apt-get -q update || true
+		read -r MIRROR CODENAME keyring < <(archive) || true
+	fi
+	if [ -z "$MIRROR" ]; then
+		NO_ROOT="apt has no archive to make a root from"
 		return 0
 	fi
-	logged debootstrap --variant=minbase "$codename" "$P/base" "$mirror"
+	eval "$(apt-config shell http_proxy Acquire::http::Proxy)"
+	export http_proxy
+	reached || r=$?
+	if [ "$r" -eq 4 ]; then
+		NO_ROOT="no root can be made: nobody answers at $MIRROR"
+		return 0
+	elif [ "$r" -ne 0 ]; then
+		echo "$MIRROR has no dists/$CODENAME, though apt's lists come from there"
+		return 1
+	fi
+	[ ! -e "$P/unsigned" ] || options+=(--no-check-gpg)
+	[ -z "$keyring" ] || options+=(--keyring="$keyring")
+	# debootstrap knows no copy:.
+	logged debootstrap --variant=minbase "${options[@]}" "$CODENAME" "$P/base" \
+		"${MIRROR/#copy:/file:}"
+	trust "$keyring"
 	cat /etc/resolv.conf >"$P/base/etc/resolv.conf"
 	[ -z "$http_proxy" ] ||
 		echo "Acquire::http::Proxy \"$http_proxy\";" >"$P/base/etc/apt/apt.conf.d/90proxy"
+	[ -z "$(mirror_dir)" ] || mkdir -p "$P/base$(mirror_dir)"
 	depends=$(dpkg-deb -f "$BUILD"/out/*.deb Depends)
 	logged in_root base apt-get -q update
 	logged in_root base apt-get satisfy -q -y --no-install-recommends "$depends"
 }
 
-# in_root NAME COMMAND...: as in a container, with a /proc.
+# in_root NAME COMMAND...: as in a container, with a /proc, and a mirror that is a directory.
 in_root() {
 	local root=$P/$1
 	shift
+	# shellcheck disable=SC2016 # it expands there
 	DEBIAN_FRONTEND=noninteractive LC_ALL=C unshare --mount --pid --fork --kill-child \
-		--mount-proc="$root/proc" chroot "$root" "$@"
+		--mount-proc="$root/proc" sh -c '
+			[ -z "$2" ] || mount --bind "$2" "$1$2" || exit 1
+			root=$1
+			shift 2
+			exec chroot "$root" "$@"' sh "$root" "$(mirror_dir)" "$@"
 }
 
 # new_root NAME: a copy of the base, or the one that an earlier test has begun with.
@@ -137,7 +213,7 @@ syncs() {
 
 # installed NAME: what both kinds of packages make of a root.
 installed() {
-	local root=$P/$1
+	local root=$P/$1 check value
 
 	exits 0 in_root "$1" stager --version
 	says "stager $(sed -nE 's/^project\(stager VERSION ([0-9.]+) .*/\1/p' "$BUILD/../../CMakeLists.txt")"
@@ -147,6 +223,14 @@ installed() {
 	# 40: this host is not for SMS, as a root made for a test may not be.
 	in_root "$1" stager-agent check --offline --json >"$W/checks" || [ $? -eq 40 ]
 	[ "$(query "$W/checks" 'len(j["checks"]) > 20')" = true ]
+	# The agent of this host looks at that root from outside, and sees the same system.
+	"$STAGER_PREFIX/sbin/stager-agent" check --root "$root" --json --out "$W/out" >"$W/checks.root" ||
+		[ $? -eq 40 ]
+	[ "$(query "$W/checks.root" 'len(j["checks"]) > 20')" = true ]
+	for check in OS_VERSION ARCHITECTURE SSH_CLIENT; do
+		value='[c["value"] for c in j["checks"] if c["name"] == "'$check'"]'
+		[ "$(query "$W/checks" "$value")" = "$(query "$W/checks.root" "$value")" ]
+	done
 	# It needs to be configured before anybody may start it.
 	[ -z "$(find "$root/etc/systemd" -name 'stager*')" ]
 	syncs "$1"
@@ -164,15 +248,40 @@ installed() {
 	diff <(deb_files "$deb") <(rpm_files "$rpm")
 	deb_files "$deb" >"$W/files"
 	for f in /usr/bin/stager /usr/sbin/stager-agent /usr/libexec/stager/stager-receive \
-		/etc/stager/stager.json \
-		/usr/share/stager/excludes/default.list /usr/share/man/man1/stager.1.gz \
+		/etc/stager/stager.json /etc/stager/stager-agent.json /usr/share/stager/supported-os.list \
+		/usr/share/stager/excludes/default.list /usr/share/stager/excludes/go2tencentcloud.list \
+		/usr/share/man/man1/stager.1.gz /usr/share/man/man8/stager-agent.8.gz \
+		/usr/share/man/man5/stager.json.5.gz /usr/share/man/man5/stager-agent.json.5.gz \
 		/usr/share/stager/schema/rsync_execution.schema.json /usr/lib/sysusers.d/stager.conf \
-		/usr/share/bash-completion/completions/stager /usr/lib/tmpfiles.d/stager.conf; do
+		/usr/share/bash-completion/completions/stager /usr/lib/tmpfiles.d/stager.conf \
+		/usr/share/bash-completion/completions/stager-agent /usr/libexec/stager/stager-askpass; do
 		grep -qxF "$f" "$W/files" || fail "$f is missing" "$(cat "$W/files")"
 	done
 	diff <(grep '^/etc/' "$W/files") <(dpkg-deb -I "$deb" conffiles | sort)
 	diff <(grep '^/etc/' "$W/files") \
 		<(rpm -qp --qf '[%{FILEFLAGS:fflags} %{FILENAMES}\n]' "$rpm" | sed -n 's/^cn //p' | sort)
+}
+
+@test "packages: what installs dependencies names them as each family does" {
+	local deps=$TESTS/../packaging/install-deps module package
+
+	# shellcheck source=/dev/null
+	eval "$(sed -n '/^\(deb\|rpm\)_[a-z]*=(/,/)$/p' "$deps")"
+	[ ${#deb_base[@]} -gt 20 ] && [ ${#rpm_base[@]} -gt 20 ]
+	printf '%s\n' "${rpm_base[@]}" "${rpm_test[@]}" >"$W/rpm"
+	printf '%s\n' "${deb_base[@]}" "${deb_test[@]}" >"$W/deb"
+	[ "$(grep -cE -e '-dev$|[0-9]g-' "$W/rpm")" -eq 0 ] || fail "$(cat "$W/rpm")"
+	[ "$(grep -c -e '-devel$' "$W/deb")" -eq 0 ] || fail "$(cat "$W/deb")"
+	# What the build looks for is there by its package, on this host's family.
+	for module in $(sed -nE 's/^\s*pkg_check_modules\(\S+ REQUIRED IMPORTED_TARGET (\S+)\)/\1/p' \
+		"$TESTS/../CMakeLists.txt" "$TESTS/../agent/CMakeLists.txt"); do
+		package=$(dpkg -S "*/pkgconfig/$module.pc" | sed 's/[:,].*//' | head -n 1)
+		grep -qx "$package" <(printf '%s\n' "${deb_base[@]}") ||
+			fail "$module is in $package, which deb_base lacks"
+	done
+	# As many libraries for either family.
+	[ "$(grep -c -e '-dev$' <(printf '%s\n' "${deb_base[@]}"))" -le \
+		"$(grep -c -e '-devel$' "$W/rpm")" ]
 }
 
 @test "packages: the same source makes the same packages, bit for bit, wherever it lies" {
