@@ -60,20 +60,13 @@ static bool is_id(const char *s)
 static void put_stamps(const struct agt_artifacts *a, struct cJSON *content)
 {
 	time_t now = time(NULL);
-	struct tm tm = { 0 };
-	char text[48], zone[8] = "";
-	size_t n;
+	char text[32];
 
 	agt_json_set_str(content, "run_id", a->run_id);
 	agt_json_set_str(content, "tool_version", STAGER_VERSION);
 	agt_json_set_int(content, "generated_at", now);
 	agt_json_set_str(content, "generated_at_utc", text_utc(text, now));
-	localtime_r(&now, &tm);
-	n = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
-	/* "+0800", where ISO 8601 wants "+08:00" beside a time with colons. */
-	if (strftime(zone, sizeof(zone), "%z", &tm) == 5)
-		snprintf(text + n, sizeof(text) - n, "%.3s:%s", zone, zone + 3);
-	agt_json_set_str(content, "generated_at_local", text);
+	agt_json_set_str(content, "generated_at_local", text_local(text, now));
 }
 
 /* ---- the directory ---- */

@@ -216,3 +216,18 @@ const char *text_utc(char out[32], int64_t epoch_s)
 		out[0] = '\0';
 	return out;
 }
+
+const char *text_local(char out[32], int64_t epoch_s)
+{
+	time_t t = (time_t)epoch_s;
+	char zone[8] = "";
+	struct tm tm;
+
+	/* strftime() writes +hhmm; ISO 8601's extended form wants +hh:mm. */
+	if (localtime_r(&t, &tm) && strftime(out, 24, "%Y-%m-%dT%H:%M:%S", &tm) &&
+	    strftime(zone, sizeof(zone), "%z", &tm) == 5)
+		snprintf(out + strlen(out), 8, "%.3s:%.2s", zone, zone + 3);
+	else
+		out[0] = '\0';
+	return out;
+}

@@ -56,3 +56,6 @@ const char *text_duration(char out[32], double seconds);
 
 /* "2026-01-02T03:04:05Z" of epoch seconds; out holds 32 bytes.  Returns out. */
 const char *text_utc(char out[32], int64_t epoch_s);
+
+/* The same in local time with its offset, "2026-01-02T11:04:05+08:00".  Returns out. */
+const char *text_local(char out[32], int64_t epoch_s);

@@ -243,15 +243,9 @@ static void put_null_time(struct stg_report *r, cJSON *o, const char *key)
 
 static void put_local_time(struct stg_report *r, cJSON *o, const char *key, int64_t epoch_s)
 {
-	time_t t = (time_t)epoch_s;
-	char text[40] = "", zone[8] = "";
-	struct tm tm;
+	char text[32];
 
-	/* strftime() writes +hhmm; ISO 8601's extended form wants +hh:mm. */
-	if (localtime_r(&t, &tm) && strftime(text, 32, "%Y-%m-%dT%H:%M:%S", &tm) &&
-	    strftime(zone, sizeof(zone), "%z", &tm) == 5)
-		snprintf(text + strlen(text), 8, "%.3s:%.2s", zone, zone + 3);
-	put_str(r, o, key, text);
+	put_str(r, o, key, text_local(text, epoch_s));
 }
 
 static void put_hook(struct stg_report *r, cJSON *o, const struct stg_hook_result *h)

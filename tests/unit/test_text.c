@@ -6,7 +6,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -294,6 +296,31 @@ static void times_are_utc_beyond_the_century(void **state)
 		assert_string_equal(text_utc(out, rows[i].v), rows[i].want);
 }
 
+static void local_times_have_their_offset(void **state)
+{
+	static const struct {
+		const char *zone;
+		int64_t v;
+		const char *want;
+	} rows[] = {
+		{ "UTC0", 1767323045, "2026-01-02T03:04:05+00:00" },
+		{ "CST-8", 1767323045, "2026-01-02T11:04:05+08:00" },
+		{ "NST3:30", 1767323045, "2026-01-01T23:34:05-03:30" },
+		{ "UTC0", INT64_MAX, "" },
+		{ "UTC0", INT64_C(300000000000), "11476-08-15T05:20:00+00:00" },
+	};
+	char out[32];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		setenv("TZ", rows[i].zone, 1);
+		tzset();
+		assert_string_equal(text_local(out, rows[i].v), rows[i].want);
+	}
+	unsetenv("TZ");
+	tzset();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -307,6 +334,7 @@ int main(void)
 		cmocka_unit_test(sizes_read_well),
 		cmocka_unit_test(durations_read_well),
 		cmocka_unit_test(times_are_utc_beyond_the_century),
+		cmocka_unit_test(local_times_have_their_offset),
 	};
 
 	return cmocka_run_group_tests_name("text", tests, NULL, NULL);
