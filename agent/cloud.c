@@ -180,11 +180,29 @@ static bool skew_matters(const struct agt_reply *reply)
 	return llabs(reply->skew_s) > AGT_CLOUD_SKEW_MAX_S / 3;
 }
 
+/*
+ * Is it about the keys and their rights?  The status alone does not tell: some services answer
+ * 403 to a quota, too, so a code that says something else wins.
+ */
+static bool about_keys(const struct agt_reply *reply, const struct agt_error_row *row)
+{
+	static const char *const codes[] = { "APIGW.", "SMS.0202", "SMS.0204", "SMS.0205", "SMS.0219",
+					     "SMS.6522", "SMS.6523", "SMS.6525", "SMS.6527",
+					     "SMS.9003", "SMS.9004" };
+
+	if (reply->status == 401)
+		return true;
+	for (size_t i = 0; row && i < ARRAY_SIZE(codes); i++)
+		if (!strncasecmp(row->code, codes[i], strlen(codes[i])))
+			return reply->status == 403;
+	return reply->status == 403 && !row;
+}
+
 /* The refusal as an error: who said what to which request, and what can be done. */
 static int refused(struct attempt *a, const struct agt_reply *reply, struct err *e)
 {
 	const struct agt_error_row *row = agt_error_find(reply->code);
-	bool auth = reply->status == 401 || reply->status == 403;
+	bool auth = about_keys(reply, row);
 	const char *path = buf_cstr(&a->req.path);
 	_cleanup_(buf_fini) struct buf text = BUF_INIT;
 	char far[64];

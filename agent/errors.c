@@ -101,7 +101,7 @@ static const struct agt_error_row rows[] = {
 	{ "SMS.6407", "the account's quota is used up",
 	  "raise the quota, or migrate with MgC", false },
 	{ "SMS.6501", "1000 source servers are registered",
-	  "delete migrated ones", false },
+	  "delete migrated ones (DELETE /v3/sources/{source_id}) or raise the quota", false },
 	{ "SMS.6502", "the source is being checked",
 	  "try again in a while", false },
 	{ "SMS.6503", "the operating system's version is unknown to SMS",
