@@ -64,7 +64,7 @@ static int step_precheck(struct agt_migration *m, struct err *e)
 		return go(m, AGT_STEP_STAGED);
 	}
 	if (agt_sms_like_id(given)) {
-		int r = agt_sms_delete_tasks(m, given, true, "precheck", e);
+		int r = agt_sms_delete_tasks(m, given, AGT_OLD_FINISHED, "precheck", e);
 
 		/* An id that SMS does not know: it is looked up later on what it stands for. */
 		if (r == -ERR_CLOUD)
@@ -91,6 +91,16 @@ static int step_project(struct agt_migration *m, struct err *e)
 	return r < 0 ? r : go(m, AGT_STEP_SOURCE);
 }
 
+static int not_connected(struct agt_migration *m, struct err *e)
+{
+	/* As a call would be answered. */
+	AGT_SET(m->code, "SMS.6603");
+	return err_set(e, -ERR_FORBIDDEN,
+		       "the source %s is not connected to SMS (SMS.6603): install the "
+		       "SMS-Agent on the source and start it, then run this again",
+		       m->run.source_id);
+}
+
 static int step_source(struct agt_migration *m, struct err *e)
 {
 	int r = agt_sms_find_source(m, e);
@@ -104,7 +114,8 @@ static int step_source(struct agt_migration *m, struct err *e)
 	if (r < 0)
 		return r;
 	if (*m->run.source_id && strcmp(m->run.source_id, m->run.prechecked_id) != 0) {
-		r = agt_sms_delete_tasks(m, m->run.source_id, true, "precheck", e);
+		r = agt_sms_delete_tasks(m, m->run.source_id, AGT_OLD_FINISHED, "precheck",
+					 e);
 		if (r < 0)
 			return r;
 		AGT_SET(m->run.prechecked_id, m->run.source_id);
@@ -115,10 +126,7 @@ static int step_source(struct agt_migration *m, struct err *e)
 	if (!*m->run.source_id)
 		r = agt_sourcecheck_missing(m, e);
 	else if (!agt_json_bool(m->source, "connected", true))
-		r = err_set(e, -ERR_FORBIDDEN,
-			    "the source %s is not connected to SMS (SMS.6603): install the "
-			    "SMS-Agent on the source and start it, then run this again",
-			    m->run.source_id);
+		r = not_connected(m, e);
 	return r < 0 ? r : go(m, AGT_STEP_TARGET);
 }
 
@@ -146,6 +154,8 @@ static int after(struct agt_migration *m, int r, enum agt_outcome out, enum agt_
 	switch (out) {
 	case AGT_OUT_AGAIN:
 		return go(m, AGT_STEP_TASK);
+	case AGT_OUT_START:
+		return go(m, AGT_STEP_START);
 	case AGT_OUT_STAGED:
 		return go_staged(m, e);
 	case AGT_OUT_DONE:

@@ -76,6 +76,8 @@ static const struct rule rules[] = {
 	{ NULL, AGT_AT_CHECK, AGT_GO_STAGED, 0 },
 	/* MIGRATE_FILE was the second try; when it fails too, SMS cannot take the host. */
 	{ NULL, AGT_AT_CREATE | AGT_AT_START, AGT_GO_STAGED, 1u << AGT_AS_FILE },
+	{ "SMS.6617", AGT_AT_TASK, AGT_GO_STAGED, 1u << AGT_AS_FILE },
+	{ "SMS.6616", AGT_AT_TASK, AGT_GO_STAGED, 1u << AGT_AS_FILE },
 };
 
 static const struct {

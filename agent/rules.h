@@ -29,7 +29,7 @@ enum agt_remedy {
 	AGT_AS_FILE,         /* make the task anew as MIGRATE_FILE */
 	AGT_PRIVATE_ADDRESS, /* make the task anew with use_public_ip false */
 	AGT_DELETE_FAILED,   /* delete the failed tasks of this source, make the task anew */
-	AGT_DELETE_FINISHED, /* delete all finished ones, make the task anew */
+	AGT_DELETE_FINISHED, /* delete all that have ended, make the task anew */
 	AGT_FREE_PROJECTS,   /* delete old migration projects, make the project anew */
 	AGT_CURRENT_TASK,    /* the id is stale: go on with the source's live task */
 	AGT_WITHOUT_DISKS,   /* make the task anew without target_server.disks */

@@ -228,13 +228,15 @@ int agt_sms_make_project(struct agt_migration *m, struct err *e)
 		r = free_projects(m, looked_at, sizeof(looked_at), e);
 		if (r < 0)
 			return r;
-		if (r == 0)
+		if (r == 0) {
+			AGT_SET(m->code, reply.code);
 			return err_set(e, -ERR_FORBIDDEN,
 				       "the account has its %d migration projects (SMS.8115), and "
 				       "none of them is an automatic one (" PROJECT_PREFIX
 				       "*) without a task: delete one with DELETE "
 				       "/v3/migprojects/{id}, then run this again",
 				       PROJECT_QUOTA);
+		}
 	}
 }
 
@@ -513,23 +515,39 @@ static int delete_one(struct agt_migration *m, const char *source_id, const stru
 	return 0;
 }
 
-int agt_sms_delete_tasks(struct agt_migration *m, const char *source_id, bool finished,
-			 const char *why, struct err *e)
+/* NULL: it is to go; else why it stays. */
+static const char *stays(const struct cJSON *task, enum agt_old_tasks which)
+{
+	switch (agt_task_classify(agt_json_str(task, "state", ""))) {
+	case AGT_TASK_FAILED:
+		return NULL;
+	case AGT_TASK_SUCCESS:
+		return which >= AGT_OLD_FINISHED ? NULL : "successful";
+	case AGT_TASK_PAUSED:
+		return which >= AGT_OLD_HISTORICAL ? NULL : "paused";
+	case AGT_TASK_READY:
+	case AGT_TASK_LIVE:
+		break;
+	}
+	return "not finished";
+}
+
+int agt_sms_delete_tasks(struct agt_migration *m, const char *source_id,
+			 enum agt_old_tasks which, const char *why, struct err *e)
 {
 	_cleanup_(agt_json_freep) struct cJSON *all = NULL;
 	int r = list_tasks(m, source_id, &all, e);
 
 	for (const struct cJSON *i = agt_json_first(all, ""); i && r == 0; i = agt_json_next(i)) {
 		const char *id = agt_json_str(i, "id", "");
-		enum agt_task_class class = agt_task_classify(agt_json_str(i, "state", ""));
+		const char *kept = stays(i, which);
 
 		if (!*id || !is_of(i, source_id) || !strcmp(id, m->run.task_id))
 			continue;
-		if (class == AGT_TASK_FAILED || (finished && class == AGT_TASK_SUCCESS))
+		if (!kept)
 			r = delete_one(m, source_id, i, why, e);
 		else
-			note_task(cleanup_list(m, source_id, "kept"), i, "kept",
-				  class == AGT_TASK_SUCCESS ? "successful" : "not finished");
+			note_task(cleanup_list(m, source_id, "kept"), i, "kept", kept);
 	}
 	if (r < 0)
 		return r;
@@ -538,27 +556,48 @@ int agt_sms_delete_tasks(struct agt_migration *m, const char *source_id, bool fi
 	return agt_migration_write(m, AGT_FILE_CLEANUP, m->cleanup, e);
 }
 
+/* The first of the source's tasks of a class that can be gone on with, or NULL. */
+static const struct cJSON *task_of_class(const struct cJSON *all, const char *source_id,
+					 const char *except, enum agt_task_class class)
+{
+	for (const struct cJSON *i = agt_json_first(all, ""); i; i = agt_json_next(i)) {
+		const char *id = agt_json_str(i, "id", "");
+
+		if (*id && strlen(id) < AGT_RUN_ID && strcmp(id, except) != 0 &&
+		    is_of(i, source_id) &&
+		    agt_task_classify(agt_json_str(i, "state", "")) == class)
+			return i;
+	}
+	return NULL;
+}
+
 int agt_sms_current_task(struct agt_migration *m, const char *except, struct err *e)
 {
 	_cleanup_(agt_json_freep) struct cJSON *all = NULL;
-	int r = list_tasks(m, m->run.source_id, &all, e);
+	struct agt_run *run = &m->run;
+	const struct cJSON *task;
+	const char *server;
+	int r = list_tasks(m, run->source_id, &all, e);
 
 	if (r < 0)
 		return r;
-	for (const struct cJSON *i = agt_json_first(all, ""); i; i = agt_json_next(i)) {
-		const char *id = agt_json_str(i, "id", "");
-		enum agt_task_class class = agt_task_classify(agt_json_str(i, "state", ""));
-
-		if (!is_of(i, m->run.source_id) || !strcmp(id, except) ||
-		    (class != AGT_TASK_LIVE && class != AGT_TASK_READY))
-			continue;
-		if (!AGT_SET(m->run.task_id, id))
-			continue;
-		AGT_SET(m->run.task_name, agt_json_str(i, "name", ""));
-		AGT_SET(m->run.task_state, agt_json_str(i, "state", ""));
-		return 1;
+	task = task_of_class(all, run->source_id, except, AGT_TASK_LIVE);
+	if (!task)
+		task = task_of_class(all, run->source_id, except, AGT_TASK_READY);
+	if (!task)
+		return 0;
+	AGT_SET(run->task_id, agt_json_str(task, "id", ""));
+	AGT_SET(run->task_name, agt_json_str(task, "name", ""));
+	run->task_state[0] = '\0';
+	AGT_SET(run->task_state, agt_json_str(task, "state", ""));
+	server = agt_json_str(task, "target_server.vm_id", "");
+	/* What is checked in the end is the server that the task migrates to. */
+	if (*server && strcmp(server, run->server_id) != 0 && AGT_SET(run->server_id, server)) {
+		log_info("task %s migrates to the server %s", run->task_id, server);
+		agt_json_free(m->server);
+		m->server = NULL;
 	}
-	return 0;
+	return 1;
 }
 
 int agt_sms_task_by_name(struct agt_migration *m, const char *name, struct err *e)
@@ -599,6 +638,9 @@ int agt_sms_register(struct agt_migration *m, bool keep_id, struct err *e)
 							   .body = body,
 							   .repeatable = true },
 				       &reply, e);
+	/* A quota, above all that of source servers. */
+	if (r == -ERR_CLOUD && agt_rule_find(reply.code, AGT_AT_QUERY, m->run.used) == AGT_STOP)
+		r = -ERR_FORBIDDEN;
 	if (r < 0)
 		return err_ctx(e, r, "register this host");
 	agt_json_free(m->source);

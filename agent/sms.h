@@ -32,20 +32,29 @@ bool agt_sms_like_id(const char *text);
 /* Fill m->source with the full record where it has come from a list, which tells less. */
 int agt_sms_source_detail(struct agt_migration *m, struct err *e) _must_check_;
 
+/* Which of a source's tasks are to go; each takes those before it, too, and none a live one. */
+enum agt_old_tasks {
+	AGT_OLD_FAILED,
+	AGT_OLD_FINISHED,   /* successful */
+	AGT_OLD_HISTORICAL, /* paused: ABORT is an end, though a person may have meant to go on */
+};
+
 /*
- * Delete this source's tasks: the failed ones, or with finished the successful ones, too;
- * never a live or a paused one, and never the task of this run.  What was done is added to
- * the file of the cleanup, with why ("precheck", "SMS.7605").  A task that SMS does not want
- * to delete stays and is noted.
+ * Delete this source's old tasks, never the task of this run.  What was done is added to the
+ * file of the cleanup, with why ("precheck", "SMS.7605").  A task that SMS does not want to
+ * delete stays and is noted.
  */
-int agt_sms_delete_tasks(struct agt_migration *m, const char *source_id, bool finished,
-			 const char *why, struct err *e) _must_check_;
+int agt_sms_delete_tasks(struct agt_migration *m, const char *source_id,
+			 enum agt_old_tasks which, const char *why, struct err *e) _must_check_;
 
 /* Delete one task; one that is gone already is fine. */
 int agt_sms_delete_task(struct agt_migration *m, const char *task_id, struct err *e)
 	_must_check_;
 
-/* The live task of the run's source that is not except: 1 and noted in m->run, or 0. */
+/*
+ * The live task of the run's source that is not except, one at work before one that was never
+ * started: 1 and noted in m->run, with the server that it migrates to; or 0.
+ */
 int agt_sms_current_task(struct agt_migration *m, const char *except, struct err *e)
 	_must_check_;
 

@@ -76,9 +76,9 @@ static int carry_out(struct agt_migration *m, agt_used_t remedy, const char *cod
 		     struct err *e)
 {
 	if (remedy & 1u << AGT_DELETE_FAILED)
-		return agt_sms_delete_tasks(m, m->run.source_id, false, code, e);
+		return agt_sms_delete_tasks(m, m->run.source_id, AGT_OLD_FAILED, code, e);
 	if (remedy & 1u << AGT_DELETE_FINISHED)
-		return agt_sms_delete_tasks(m, m->run.source_id, true, code, e);
+		return agt_sms_delete_tasks(m, m->run.source_id, AGT_OLD_HISTORICAL, code, e);
 	if (remedy & 1u << AGT_REFRESH_SOURCE)
 		return agt_sms_register(m, true, e);
 	if (remedy & 1u << AGT_REGISTER_SOURCE)
@@ -170,21 +170,51 @@ static int64_t size_of(const struct cJSON *v, const char *name)
 	return MAX(agt_json_int(v, name, 0), (int64_t)0);
 }
 
+/* Copy those members that are texts or figures. */
+static void copy_members(struct cJSON *to, const struct cJSON *from, const char *const *texts,
+			 const char *const *figures)
+{
+	for (; *texts; texts++)
+		agt_json_set_str(to, *texts, agt_json_str(from, *texts, ""));
+	for (; *figures; figures++)
+		agt_json_set_int(to, *figures, size_of(from, *figures));
+}
+
 static void put_parts(struct cJSON *disk, const struct cJSON *of)
 {
+	static const char *const texts[] = { "name", "file_system", "mount_point", NULL };
+	static const char *const figures[] = { "index", "size", "used_size", NULL };
 	struct cJSON *parts = agt_json_set_array(disk, "physical_volumes");
 
 	for (const struct cJSON *i = agt_json_first(of, "physical_volumes"); i;
 	     i = agt_json_next(i)) {
 		struct cJSON *p = agt_json_add_object(parts);
 
-		agt_json_set_str(p, "name", agt_json_str(i, "name", ""));
+		copy_members(p, i, texts, figures);
 		agt_json_set_str(p, "device_use", agt_json_str(i, "device_use", "NORMAL"));
-		agt_json_set_str(p, "file_system", agt_json_str(i, "file_system", ""));
-		agt_json_set_str(p, "mount_point", agt_json_str(i, "mount_point", ""));
-		agt_json_set_int(p, "index", agt_json_int(i, "index", 0));
-		agt_json_set_int(p, "size", size_of(i, "size"));
-		agt_json_set_int(p, "used_size", size_of(i, "used_size"));
+	}
+}
+
+/* What lies in the disks: without it SMS would not know what a partition of LVM is for. */
+static void put_groups(struct cJSON *target, const struct cJSON *from)
+{
+	static const char *const texts[] = { "name", "components", NULL };
+	static const char *const figures[] = { "size", "free_size", NULL };
+	static const char *const lv_texts[] = { "name", "mount_point", "file_system", "device_use",
+						NULL };
+	static const char *const lv_figures[] = { "size",	 "used_size",  "free_size",
+						  "block_count", "block_size", "inode_size",
+						  "inode_nums",	 NULL };
+	struct cJSON *groups = from ? agt_json_set_array(target, "volume_groups") : NULL;
+
+	for (; from; from = agt_json_next(from)) {
+		struct cJSON *group = agt_json_add_object(groups);
+		struct cJSON *volumes = agt_json_set_array(group, "logical_volumes");
+
+		copy_members(group, from, texts, figures);
+		for (const struct cJSON *i = agt_json_first(from, "logical_volumes"); i;
+		     i = agt_json_next(i))
+			copy_members(agt_json_add_object(volumes), i, lv_texts, lv_figures);
 	}
 }
 
@@ -197,6 +227,7 @@ static void put_disks(struct agt_migration *m, struct cJSON *target)
 	const struct cJSON *recommended = agt_json_first(m->source, "init_target_server.disks");
 	const struct cJSON *from =
 		recommended ? recommended : agt_json_first(m->source, "disks");
+	const struct cJSON *groups;
 	_cleanup_(agt_json_freep) struct cJSON *disks = agt_json_array();
 	char volume[AGT_RUN_ID];
 	size_t n = 0;
@@ -215,8 +246,11 @@ static void put_disks(struct agt_migration *m, struct cJSON *target)
 		agt_json_set_int(d, "used_size", size_of(i, "used_size"));
 		put_parts(d, i);
 	}
-	if (n > 0)
-		agt_json_set(target, "disks", TAKE_PTR(disks));
+	if (n == 0)
+		return;
+	agt_json_set(target, "disks", TAKE_PTR(disks));
+	groups = agt_json_first(m->source, "init_target_server.volume_groups");
+	put_groups(target, groups ? groups : agt_json_first(m->source, "volume_groups"));
 }
 
 static struct cJSON *task_body(struct agt_migration *m)
@@ -321,8 +355,8 @@ static int get_task(struct agt_migration *m, struct agt_reply *reply, struct err
 				  reply, e);
 }
 
-/* The id is stale: take the source's live task in its place. */
-static int take_current(struct agt_migration *m, struct err *e)
+/* The id is stale: take the source's live task in its place; *ret stays if it is at work. */
+static int take_current(struct agt_migration *m, enum agt_outcome *ret, struct err *e)
 {
 	char stale[AGT_RUN_ID];
 	int r;
@@ -331,13 +365,17 @@ static int take_current(struct agt_migration *m, struct err *e)
 	r = agt_sms_current_task(m, stale, e);
 	if (r < 0)
 		return r;
-	if (r == 0)
+	if (r == 0) {
+		AGT_SET(m->code, "SMS.7703");
 		return err_set(e, -ERR_FORBIDDEN,
 			       "task %s is gone (SMS.7703), and the source %s has no other live "
 			       "one: begin anew with --restart",
 			       stale, m->run.source_id);
+	}
 	log_info("task %s is gone (SMS.7703): going on with %s, the source's live task", stale,
 		 m->run.task_id);
+	if (agt_task_classify(m->run.task_state) == AGT_TASK_READY)
+		*ret = AGT_OUT_START;
 	return agt_migration_save(m, e);
 }
 
@@ -353,7 +391,7 @@ int agt_task_start(struct agt_migration *m, enum agt_outcome *ret, struct err *e
 		/* The call before may have started it, and was killed before it could say so. */
 		r = get_task(m, &reply, e);
 		if (r == -ERR_CLOUD && agt_reply_is(&reply, "SMS.7703"))
-			return take_current(m, e);
+			return take_current(m, ret, e);
 		if (r < 0)
 			return r;
 		class = agt_task_classify(agt_json_str(reply.body, "state", "READY"));
@@ -378,7 +416,7 @@ int agt_task_start(struct agt_migration *m, enum agt_outcome *ret, struct err *e
 	if (r != -ERR_CLOUD)
 		return r;
 	if (agt_rule_find(reply.code, AGT_AT_START, m->run.used) == AGT_CURRENT_TASK)
-		return take_current(m, e);
+		return take_current(m, ret, e);
 	return apply_rule(m, AGT_AT_START, &(struct failure){ reply.code, e->text }, r, ret, e);
 }
 
@@ -544,7 +582,7 @@ int agt_task_poll(struct agt_migration *m, enum agt_outcome *ret, struct err *e)
 			r = take_answer(m, &p, reply.body, ret, e);
 		} else if (r == -ERR_CLOUD && agt_rule_find(reply.code, AGT_AT_QUERY,
 							    m->run.used) == AGT_CURRENT_TASK) {
-			r = take_current(m, e);
+			r = take_current(m, ret, e);
 		} else if (r == -ERR_CLOUD && *reply.code && reply.status < 500) {
 			return apply_rule(m, AGT_AT_QUERY,
 					  &(struct failure){ reply.code, e->text }, r, ret, e);

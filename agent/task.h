@@ -10,6 +10,7 @@
 enum agt_outcome {
 	AGT_OUT_DONE,   /* go on with the next step */
 	AGT_OUT_AGAIN,  /* a rule changed something: make the task anew */
+	AGT_OUT_START,  /* another task has taken its place, and it was never started */
 	AGT_OUT_STAGED, /* SMS cannot take the host; the reason is in m->run */
 	AGT_OUT_WAIT,   /* nothing has ended yet */
 };
