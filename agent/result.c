@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/result.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "agent/errors.h"
@@ -13,17 +14,19 @@ static void put(struct cJSON *o, const char *name, const char *text)
 	agt_json_set_str(o, name, text && *text ? text : NULL);
 }
 
-static void put_time(struct cJSON *o, const char *name, const char *name_utc, int64_t at)
+/* NAME, NAME_utc and NAME_local; null for what has not happened. */
+static void put_time(struct cJSON *o, const char *name, int64_t at)
 {
-	char text[32];
+	char utc[64], local[64], text[32];
 
-	if (at > 0) {
+	snprintf(utc, sizeof(utc), "%s_utc", name);
+	snprintf(local, sizeof(local), "%s_local", name);
+	if (at > 0)
 		agt_json_set_int(o, name, at);
-		agt_json_set_str(o, name_utc, text_utc(text, at));
-	} else {
+	else
 		agt_json_set_null(o, name);
-		agt_json_set_null(o, name_utc);
-	}
+	agt_json_set_str(o, utc, at > 0 ? text_utc(text, at) : NULL);
+	agt_json_set_str(o, local, at > 0 ? text_local(text, at) : NULL);
 }
 
 static void put_error(struct agt_migration *m, struct cJSON *o, const struct err *end)
@@ -75,9 +78,9 @@ static struct cJSON *content(struct agt_migration *m, const struct err *end, int
 		agt_json_set_bool(o, "accepted", m->postcheck_passed);
 	else
 		agt_json_set_null(o, "accepted");
-	put_time(o, "started_at", "started_at_utc", run->started_at);
-	put_time(o, "task_started_at", "task_started_at_utc", run->task_started_at);
-	put_time(o, "task_finished_at", "task_finished_at_utc", run->task_finished_at);
+	put_time(o, "started_at", run->started_at);
+	put_time(o, "task_started_at", run->task_started_at);
+	put_time(o, "task_finished_at", run->task_finished_at);
 	put(o, "task_type", staged ? NULL : run->task_type);
 	put(o, "source_name", run->source_name);
 	put(o, "source_ip", run->source_ip);
@@ -97,6 +100,9 @@ static struct cJSON *content(struct agt_migration *m, const struct err *end, int
 	put(o, "remedies_used", used);
 	if (run->staged_status >= 0)
 		agt_json_set_int(o, "rsync_return_code", run->staged_status);
+	/* Which of stager's runs: its report has an id of its own. */
+	if (staged)
+		put(o, "rsync_run_id", run->staged_run_id);
 	return o;
 }
 

@@ -83,6 +83,7 @@ static const struct field {
 	INT(task_finished_at),
 	INT(staged_status),
 	TEXT(staged_state),
+	TEXT(staged_run_id),
 };
 
 static const char *const step_names[AGT_STEPS] = {

@@ -96,6 +96,7 @@ struct agt_run {
 
 	int64_t staged_status; /* exit status of stager; -1: it has not ended */
 	char staged_state[32]; /* of its report */
+	char staged_run_id[AGT_RUN_ID]; /* of its report */
 };
 
 /* A run that begins now, with an id of its own. */

@@ -55,6 +55,7 @@ static int read_state(struct agt_migration *m, const char *report, struct err *e
 	if (r < 0)
 		return err_ctx(e, r, "read the report of the staged sync");
 	AGT_SET(m->run.staged_state, agt_json_str(j, "state", ""));
+	AGT_SET(m->run.staged_run_id, agt_json_str(j, "run_id", ""));
 	return 0;
 }
 
@@ -94,6 +95,13 @@ int agt_staged_run(struct agt_migration *m, struct err *e)
 		r = agt_provision_target(m, e);
 	if (r < 0)
 		return r;
+	if (!*login.host && m->run.task_started_at)
+		return err_set(e, -ERR_FORBIDDEN,
+			       "the staged sync has no target: the server %s still has the "
+			       "temporary system disk that SMS gave it, and what is sent there would "
+			       "be lost; set RSYNC_TARGET_HOST to another one, or begin anew with "
+			       "--restart --method rsync",
+			       m->run.server_id);
 	if (!*login.host) {
 		address = *m->run.eip_address ? m->run.eip_address : m->run.private_ip;
 		snprintf(login.host, sizeof(login.host), "%s", address);
@@ -101,7 +109,8 @@ int agt_staged_run(struct agt_migration *m, struct err *e)
 	if (!*login.host)
 		return err_set(e, -ERR_FORBIDDEN,
 			       "the staged sync has no target: set RSYNC_TARGET_HOST, or the key "
-			       "migrate.staged.target_host, or give --target behind \"--\"");
+			       "migrate.staged.target_host, or give --target behind \"--\", or a "
+			       "server of the cloud with --existing-target");
 	r = agt_child_find("bin/stager", "stager/stager", program, sizeof(program), e);
 	if (r < 0)
 		return r;
