@@ -149,6 +149,8 @@ static int vpc_quota(struct agt_migration *m, const struct agt_reply *reply, str
 
 	if (list_vpc(m, "/v1/{project_id}/vpcs", "vpcs", NULL, NULL, &all, &ignored) < 0)
 		log_debug("list VPCs: %s", ignored.text);
+	/* The reason is the quota, whatever came of this. */
+	AGT_SET(m->code, reply->code);
 	for (const struct cJSON *i = agt_json_first(all, ""); i && n < LISTED_MAX;
 	     i = agt_json_next(i), n++) {
 		char name[TEXT_NAME_MAX];
@@ -428,6 +430,14 @@ static bool covers(const char *outer, const char *inner)
 	return true;
 }
 
+/* A rule without a prefix is for one family all the same. */
+static bool same_family(const struct cJSON *rule, const char *peer)
+{
+	const char *family = agt_json_str(rule, "ethertype", "");
+
+	return !*family || !strcasecmp(family, strchr(peer, ':') ? "IPv6" : "IPv4");
+}
+
 bool agt_network_allowed(const struct cJSON *rules, const char *direction, const char *peer,
 			 unsigned port)
 {
@@ -438,7 +448,7 @@ bool agt_network_allowed(const struct cJSON *rules, const char *direction, const
 		bool any = !*protocol || !strcasecmp(protocol, "any");
 
 		if (strcasecmp(agt_json_str(i, "direction", ""), direction) != 0 ||
-		    agt_json_at(i, "remote_group_id") ||
+		    agt_json_at(i, "remote_group_id") || !same_family(i, peer) ||
 		    !covers(agt_json_str(i, "remote_ip_prefix", ""), peer))
 			continue;
 		if (any || (port && (!strcasecmp(protocol, "tcp") || !strcmp(protocol, "6")) &&

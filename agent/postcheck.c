@@ -147,6 +147,27 @@ static int find_address(struct agt_migration *m, struct cJSON **ret, struct err 
 	return r;
 }
 
+/* Why the address does not lead to the target; NULL: it does. */
+static const char *unbound(const struct agt_migration *m, const struct cJSON *ip)
+{
+	/* ELB and VPN: bound, by way of another thing. */
+	static const char *const bound[] = { "ACTIVE", "ELB", "VPN" };
+	const char *status = agt_json_str(ip, "status", "");
+	const char *private = agt_json_str(ip, "private_ip_address", "");
+
+	if (!ip)
+		return "the target has no public address";
+	if (*private && *m->run.private_ip && strcmp(private, m->run.private_ip) != 0)
+		return "the public address is bound to another private address";
+	for (size_t i = 0; i < ARRAY_SIZE(bound); i++)
+		if (!strcasecmp(status, bound[i]))
+			return NULL;
+	/* No word at all: what it is bound to says it as well. */
+	if (!*status && (*private || *agt_json_str(ip, "port_id", "")))
+		return NULL;
+	return "the public address is not bound to the target";
+}
+
 static int check_address(struct check *c, struct err *e)
 {
 	struct agt_migration *m = c->m;
@@ -154,7 +175,7 @@ static int check_address(struct check *c, struct err *e)
 	unsigned wanted = m->o->migrate.eip_mbps;
 	char have[32], want[32];
 	int64_t size;
-	const char *status;
+	const char *why;
 	int r;
 
 	if (wanted == 0) {
@@ -164,11 +185,9 @@ static int check_address(struct check *c, struct err *e)
 	r = find_address(m, &ip, e);
 	if (r < 0)
 		return r;
-	status = agt_json_str(ip, "status", "");
-	if (!ip || !strcmp(status, "DOWN") || !strcmp(status, "BIND_ERROR")) {
-		row(c, "EIP_BOUND", ERROR, ip ? status : NULL, "ACTIVE",
-		    ip ? "the public address is not bound to the target"
-		       : "the target has no public address");
+	why = unbound(m, ip);
+	if (why) {
+		row(c, "EIP_BOUND", ERROR, ip ? agt_json_str(ip, "status", "") : NULL, "ACTIVE", why);
 		return 0;
 	}
 	AGT_SET(m->run.eip_address, agt_json_str(ip, "public_ip_address", ""));
@@ -343,6 +362,32 @@ static bool write_host_keys(struct check *c, char *path, size_t size)
 	return done;
 }
 
+/* Is the host that the login goes to an address of the target, as the cloud knows it? */
+static bool is_target(const struct check *c)
+{
+	const struct agt_run *run = &c->m->run;
+	const struct cJSON *net = agt_json_first(c->m->server, "addresses");
+
+	if (!strcmp(c->login.host, run->eip_address) || !strcmp(c->login.host, run->private_ip))
+		return true;
+	for (; net; net = agt_json_next(net))
+		for (const struct cJSON *i = agt_json_first(net, ""); i; i = agt_json_next(i))
+			if (!strcasecmp(agt_json_str(i, "addr", ""), c->login.host))
+				return true;
+	return false;
+}
+
+/* An operator may name a host by DNS; but a login at another host than the target says nothing. */
+static const char *whose_login(const struct check *c)
+{
+	if (!*c->m->run.server_id || is_target(c))
+		return "";
+	log_info("postcheck: the login goes to %s, as configured, which is no address that the "
+		 "cloud knows of the target server",
+		 c->login.host);
+	return "the host is the configured one, and no address that the cloud knows of the server";
+}
+
 static int check_login(struct check *c, struct err *e)
 {
 	struct agt_migration *m = c->m;
@@ -362,7 +407,7 @@ static int check_login(struct check *c, struct err *e)
 		r = agt_login_try(&c->login, more ? keys : NULL, connect_timeout_ms(m),
 				  m->ctx->envp, m->stop, &said, &why);
 		if (r == 0) {
-			row(c, "SSH_LOGIN", OK, value, NULL, "");
+			row(c, "SSH_LOGIN", OK, value, NULL, whose_login(c));
 			return 0;
 		}
 		if (r == -ERR_CANCELLED)
