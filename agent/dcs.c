@@ -29,7 +29,7 @@ struct dcs {
 	struct agt_artifacts *artifacts;
 	char task_id[AGT_TASK_ID_SIZE];
 	char status[64]; /* the service's last word */
-	char error[512];
+	char error[ERR_TEXT_MAX];
 	double progress; /* percent of the full copy, -1: not told */
 };
 
@@ -269,6 +269,22 @@ static int at_work(struct dcs *d, bool *ret, struct err *e)
 	return 0;
 }
 
+/* Configure it; when that fails the result says why, and how to go on with the same task. */
+static int configure_or_tell(struct dcs *d, struct err *e)
+{
+	struct err lost = { 0 };
+	int r = configure(d, e);
+
+	if (r == 0)
+		return 0;
+	if (e)
+		snprintf(d->error, sizeof(d->error), "%s", e->text);
+	if (write_result(d, true, &lost) < 0)
+		log_error("%s", lost.text);
+	return err_ctx(e, r, "configure the migration task %s (--task %s tries again)", d->task_id,
+		       d->task_id);
+}
+
 static int run(struct dcs *d, struct err *e)
 {
 	const struct agt_dcs_options *o = &d->o->dcs;
@@ -287,9 +303,12 @@ static int run(struct dcs *d, struct err *e)
 		r = at_work(d, &working, e);
 	} else {
 		r = make_task(d, e);
+		/* Whatever comes now, its id is on disk. */
+		if (r == 0)
+			r = write_result(d, false, e);
 	}
 	if (r == 0 && !working)
-		r = configure(d, e);
+		r = configure_or_tell(d, e);
 	if (r == 0)
 		r = write_result(d, false, e);
 	if (r == 0 && !o->no_wait)

@@ -19,12 +19,18 @@ static const char *const event_words[] = {
 	[AGT_EVENT_WAITING] = "waiting",
 };
 
+/* A topic's name has its region: "urn:smn:REGION:PROJECT:TOPIC".  NULL: it has none. */
+static const char *region_of(const char *urn, char out[64])
+{
+	return sscanf(urn, "urn:smn:%63[a-z0-9-]:", out) == 1 ? out : NULL;
+}
+
 static int publish(struct agt_migration *m, enum agt_event event, const char *text,
 		   struct err *e)
 {
 	_cleanup_(agt_reply_fini) struct agt_reply reply = { 0 };
 	_cleanup_(agt_json_freep) struct cJSON *body = agt_json_object();
-	char subject[SUBJECT_MAX], message[2048];
+	char subject[SUBJECT_MAX], message[2048], region[64];
 
 	snprintf(subject, sizeof(subject), "Migration of %.100s: %s",
 		 *m->run.source_name ? m->run.source_name : "this host", event_words[event]);
@@ -39,6 +45,7 @@ static int publish(struct agt_migration *m, enum agt_event event, const char *te
 				    .method = "POST",
 				    .path = "/v2/{project_id}/notifications/topics/{}/publish",
 				    .args = { m->o->migrate.topic_urn },
+				    .region = region_of(m->o->migrate.topic_urn, region),
 				    .body = body },
 		&reply, e);
 }
