@@ -22,6 +22,8 @@ sms_files+=" precheck_task_cleanup.json task_poll_latest.json"
 staged_files="migration_result.json postcheck_network.json precheck_source_checks.json"
 staged_files+=" precheck_task_cleanup.json rsync_execution.json"
 
+stopped_files="migration_result.json precheck_source_checks.json precheck_task_cleanup.json"
+
 bodies() { # of the calls of a route: a jq expression of each
 	cloud_log "select(.route == \"$1\") | .body | $2"
 }
@@ -103,6 +105,7 @@ by_staged() { # the code that is the reason
 	migrate_ends 0
 	chain_is "${BEGIN[@]}" "${TARGET[@]}" "POST /v3/tasks"
 	by_staged SMS.6617
+	files_are "$staged_files"
 	[ "$(bodies 'POST /v3/tasks' .type | tr '\n' ' ')" = '"MIGRATE_BLOCK" "MIGRATE_FILE" ' ]
 }
 
@@ -155,6 +158,8 @@ by_staged() { # the code that is the reason
 	says SMS-Agent
 	chain_is "${BEGIN[@]}"
 	[ "$(result exit_status)" = 40 ]
+	[ "$(out migration_result.json 'j["error"]["code"]')" = SMS.6603 ]
+	files_are "$stopped_files"
 	assert_gone "$DST"
 	# As an answer to a call it is the same.
 	cloud_state sources "$CLOUD_SOURCE" '{"connected": true}'
@@ -179,7 +184,9 @@ by_staged() { # the code that is the reason
 	agent_setup sms-8115-used
 	migrate_ends 40
 	says "DELETE /v3/migprojects"
+	[ "$(out migration_result.json 'j["error"]["code"]')" = SMS.8115 ]
 	never cloudservers
+	files_are migration_result.json precheck_task_cleanup.json
 }
 
 @test "VPC.0114: stop, with what there is and the call that frees it" {
@@ -187,6 +194,7 @@ by_staged() { # the code that is the reason
 	migrate_ends 40
 	says "DELETE /v1/{project_id}/vpcs/{vpc_id}"
 	says office
+	files_are "$stopped_files"
 	chain_is "${BEGIN[@]}" "${TARGET[0]}" "POST /v1/{project_id}/vpcs"
 }
 
