@@ -19,6 +19,8 @@ int tp_keystream_install(struct err *e)
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/provider.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/macro.h"
@@ -229,6 +231,22 @@ static int provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *co
 	return 1;
 }
 
+static void unload(int status _unused_, void *provider)
+{
+	OSSL_PROVIDER_unload(provider);
+}
+
+/* Load a provider for as long as the process lives. */
+static bool load(const char *name)
+{
+	OSSL_PROVIDER *p = OSSL_PROVIDER_load(NULL, name);
+
+	/* A handle that libcrypto's own end finds in use is leaked. */
+	if (p && on_exit(unload, p) != 0)
+		OSSL_PROVIDER_unload(TAKE_PTR(p));
+	return p;
+}
+
 int tp_keystream_install(struct err *e)
 {
 	char why[128];
@@ -236,10 +254,8 @@ int tp_keystream_install(struct err *e)
 	if (EVP_default_properties_is_fips_enabled(NULL))
 		return err_set(e, -EOPNOTSUPP, "key stream: libcrypto is in FIPS mode");
 	/* Where a provider was loaded by hand, the default one no longer comes by itself. */
-	if (OSSL_PROVIDER_load(NULL, "default") &&
-	    OSSL_PROVIDER_add_builtin(NULL, PROVIDER, provider_init) &&
-	    OSSL_PROVIDER_load(NULL, PROVIDER) &&
-	    EVP_set_default_properties(NULL, "?provider=" PROVIDER))
+	if (load("default") && OSSL_PROVIDER_add_builtin(NULL, PROVIDER, provider_init) &&
+	    load(PROVIDER) && EVP_set_default_properties(NULL, "?provider=" PROVIDER))
 		return 0;
 	ERR_error_string_n(ERR_get_error(), why, sizeof(why));
 	return err_set(e, -EIO, "key stream: libcrypto: %s", why);
