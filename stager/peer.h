@@ -17,6 +17,7 @@
 #include "common/buf.h"
 #include "common/error.h"
 #include "stager/job.h"
+#include "stager/level.h"
 #include "stager/run.h"
 #include "transport/delta.h"
 #include "transport/frame.h"
@@ -25,7 +26,8 @@
 #include "transport/stream.h"
 
 #define PEER_SLOTS       32          /* listings and signatures under way, and open files */
-#define PEER_OUT_BYTES   (1u << 20)  /* frames and blocks ready to be written */
+#define PEER_OUT_BYTES   (1u << 20)  /* frames and blocks ready to be written, at most */
+#define PEER_OUT_LEAST   (256u << 10) /* and at first: it grows while the link takes all */
 #define PEER_FLIGHTS_MAX 8192u       /* completions not yet acknowledged */
 #define PEER_SIG_BYTES   (32u << 20) /* signatures asked for and not yet used */
 #define PEER_TRIES_MAX   4           /* of one entry, before it counts as failed */
@@ -114,6 +116,9 @@ struct peer {
 	struct tp_unpack *unpack;
 	struct buf out;      /* frames */
 	struct buf wire;     /* blocks */
+	size_t ahead;        /* bytes of both that may be ready */
+	bool provided;       /* there was as much, when it was looked at last */
+	struct stg_level level; /* of p->pack */
 	struct buf in_wire, in;
 	bool magic, hello, ready;
 	int wake_fd;  /* eventfd: the phase wants something (an epoch, the end) */

@@ -302,6 +302,7 @@ static void report_tuning(struct stg_phase *ph)
 	struct stg_run *run = &ph->run;
 	struct stg_tuning t = {
 		.compression = ph->m->opt->compress,
+		.level_most = atomic_load(&run->count.level_most),
 		.bytes_raw = atomic_load(&run->count.raw),
 		.bytes_packed = atomic_load(&run->count.packed),
 	};

@@ -16,6 +16,8 @@
 #include <fcntl.h>
 #include <libssh2.h>
 #include <libssh2_sftp.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <pwd.h>
@@ -48,7 +50,12 @@
 #define WINDOW_BYTES (8u << 20) /* what the peer may send ahead: 80 MB/s at 100 ms */
 #define PACKET_BYTES 32768
 #define OUTQ_FLUSH (128u << 10)   /* packets gathered before one send() */
-#define OUTQ_MAX (512u << 10)     /* no more is taken from the caller beyond this */
+#define OUTQ_MAX OUTQ_FLUSH       /* no more is taken from the caller beyond this */
+/*
+ * What the kernel takes beyond what the line has room for.  It would take megabytes, and what
+ * is with the kernel can be neither packed harder nor left to a faster session.
+ */
+#define UNSENT_BYTES (256 << 10)
 #define READ_MAX (256u << 10)     /* libssh2 opens the window by this much each time */
 #define STUCK_MAX 32768           /* libssh2 cuts writes at 32700 */
 #define KNOWN_HOSTS_MAX (16u << 20)
@@ -936,6 +943,9 @@ static int session_start(struct tp_session *s, const struct tp_session_opts *o, 
 	r = connect_tcp(s->host, s->port, timeout_s * 1000, s->stop, &s->fd, e);
 	if (r < 0)
 		return err_ctx(e, r, "%s", s->peer);
+	/* Without it all works as well, with more on the way. */
+	(void)setsockopt(s->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &(int){ UNSENT_BYTES },
+			 sizeof(int));
 #if LIBSSH2_VERSION_NUM >= 0x010b01
 	libssh2_session_callback_set2(s->ssh, LIBSSH2_CALLBACK_SEND, (libssh2_cb_generic *)on_send);
 	libssh2_session_callback_set2(s->ssh, LIBSSH2_CALLBACK_RECV, (libssh2_cb_generic *)on_recv);

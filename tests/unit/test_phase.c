@@ -1236,7 +1236,7 @@ static void a_run_that_was_stopped_goes_on_inside_a_big_file(void **state)
 
 		f->con.fault = FAULT_SIGNAL;
 		f->con.times = 1;
-		f->con.after = 12 << 20;
+		f->con.after = 9 << 20;
 		assert_int_equal(run(f, STG_PHASE_FULL), -ERR_CANCELLED);
 		assert_false(exists(f->target, "d/big"));
 		assert_true(has_leftovers(f, "d"));
