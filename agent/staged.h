@@ -3,6 +3,8 @@
 /*
  * agent/staged.h - the other road: stager run, as a program, with what the agent knows.
  */
+#include <sys/types.h>
+
 #include "agent/migration.h"
 
 /*
@@ -11,3 +13,11 @@
  * target is configured.
  */
 int agt_staged_run(struct agt_migration *m, struct err *e) _must_check_;
+
+/*
+ * Start "stager COMMAND" ("full") for the daemon, with its options, and leave it to the caller.
+ * address: of the target, which counts when none is configured; "": not known.
+ */
+int agt_staged_start(const struct agt_options *o, char *const *envp, const struct agt_stop *stop,
+		     const char *command, const char *address, pid_t *ret, struct err *e)
+	_must_check_;
