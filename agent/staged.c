@@ -89,19 +89,29 @@ static int build(const struct agt_options *o, const char *command, bool quiet,
 	return 0;
 }
 
-int agt_staged_start(const struct agt_options *o, char *const *envp, const struct agt_stop *stop,
-		     const char *command, const char *address, pid_t *ret, struct err *e)
+int agt_staged_target(const struct agt_options *o, struct err *e)
 {
 	/* How to log in is found in the options behind the command, as in a migration. */
 	struct agt_options with = *o;
-	_cleanup_(call_fini) struct call c = { .argc = 0 };
 	struct agt_login login;
 	int r;
 
 	with.args = o->daemon.stager_options;
 	r = agt_login_find(&with, &login, e);
-	if (r == 0)
-		r = build(o, command, true, &with.args, *login.host ? "" : address, &c, e);
+	if (r < 0 || *login.host)
+		return r;
+	return err_set(e, -ERR_FORBIDDEN,
+		       "no target is configured: set target in stager.json, or --target in "
+		       "daemon.stager_options; the server of the task has only a disk that SMS has "
+		       "lent it");
+}
+
+int agt_staged_start(const struct agt_options *o, char *const *envp, const struct agt_stop *stop,
+		     const char *command, pid_t *ret, struct err *e)
+{
+	_cleanup_(call_fini) struct call c = { .argc = 0 };
+	int r = build(o, command, true, &o->daemon.stager_options, "", &c, e);
+
 	if (r < 0)
 		return r;
 	return agt_child_start(&(struct agt_child_opts){ .argv = c.argv,

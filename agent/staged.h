@@ -14,10 +14,9 @@
  */
 int agt_staged_run(struct agt_migration *m, struct err *e) _must_check_;
 
-/*
- * Start "stager COMMAND" ("full") for the daemon, with its options, and leave it to the caller.
- * address: of the target, which counts when none is configured; "": not known.
- */
+/* Start "stager COMMAND" ("full") for the daemon, with its options, and leave it to the caller. */
 int agt_staged_start(const struct agt_options *o, char *const *envp, const struct agt_stop *stop,
-		     const char *command, const char *address, pid_t *ret, struct err *e)
-	_must_check_;
+		     const char *command, pid_t *ret, struct err *e) _must_check_;
+
+/* Does it have a target?  -ERR_FORBIDDEN: no. */
+int agt_staged_target(const struct agt_options *o, struct err *e) _must_check_;
