@@ -203,9 +203,9 @@ static int check_rules(struct stg_phase *ph, struct err *e)
 	int r = rules_digest(ph->run.filter, now, e);
 
 	if (r == 0 && ph->kind == STG_PHASE_FULL)
-		return stg_catalog_set(ph->run.catalog, "full_rules", now, e);
+		return stg_catalog_set(ph->run.catalog, STG_FULL_RULES, now, e);
 	if (r == 0)
-		r = stg_catalog_get(ph->run.catalog, "full_rules", &kept, e);
+		r = stg_catalog_get(ph->run.catalog, STG_FULL_RULES, &kept, e);
 	if (r > 0)
 		ph->run.compare_new = strcmp(buf_cstr(&kept), now) != 0;
 	return MIN(r, 0);

@@ -58,6 +58,7 @@ struct stg_counters {
 	atomic_uint_fast64_t rechecked; /* looked at again, and nothing had changed */
 	atomic_uint_fast64_t planned, planned_bytes, planned_removals;
 	atomic_uint_fast64_t left;        /* not deleted, because of --max-delete */
+	atomic_uint_fast64_t unremoved;   /* not deleted, because that failed */
 	atomic_uint_fast64_t scan_errors; /* what could not be read: nothing is deleted then */
 };
 
