@@ -145,6 +145,9 @@ struct stg_move {
  */
 #define STG_FULL_RULES "full_rules"
 
+/* 1: a full sync with --no-delete has left what it found on the target beside its own. */
+#define STG_EXTRAS_KEPT "extras_kept"
+
 /* The target has moved it: its row, and all that is below it, is under the new name now. */
 int stg_catalog_move(struct stg_catalog *c, const struct stg_move *m, struct err *e)
 	_must_check_;

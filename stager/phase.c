@@ -211,6 +211,37 @@ static int check_rules(struct stg_phase *ph, struct err *e)
 	return MIN(r, 0);
 }
 
+/*
+ * What a full sync without deletes left on the target is in no row.  The first phase that may
+ * delete looks for it.
+ */
+static int check_extras(struct stg_phase *ph, struct err *e)
+{
+	struct stg_run *run = &ph->run;
+	uint64_t kept;
+	int r;
+
+	if (ph->kind == STG_PHASE_FULL && (!run->delete || !run->resumed))
+		return stg_catalog_set_number(run->catalog, STG_EXTRAS_KEPT,
+					      !run->delete && run->compare, e);
+	r = stg_catalog_get_number(run->catalog, STG_EXTRAS_KEPT, &kept, e);
+	if (r == 0 && kept && run->delete) {
+		log_info("the full sync deleted nothing: the target is compared");
+		run->compare = true;
+	}
+	return r;
+}
+
+/* It has seen all of both sides. */
+static int end_extras(struct stg_phase *ph, struct err *e)
+{
+	const struct stg_run *run = &ph->run;
+
+	if (!run->delete || run->paths_n || run->skip_n || atomic_load(&run->count.scan_errors))
+		return 0;
+	return stg_catalog_set_number(run->catalog, STG_EXTRAS_KEPT, 0, e);
+}
+
 static int level_of(const struct stg_options *o)
 {
 	return o->compress == STG_COMPRESS_AUTO ? TP_LEVEL_AUTO : o->compress;
@@ -419,9 +450,13 @@ static int run_phase(struct stg_phase *ph, struct err *e)
 	if (r == 0)
 		r = check_rules(ph, e);
 	if (r == 0)
+		r = check_extras(ph, e);
+	if (r == 0)
 		r = begin_history(ph, e);
 	if (r == 0)
 		r = stg_pass_run(ph, e);
+	if (r == 0)
+		r = end_extras(ph, e);
 	warn_left(ph);
 	return r < 0 ? r : finish(ph, e);
 }
