@@ -32,6 +32,9 @@
 #define PEER_SIG_BYTES   (32u << 20) /* signatures asked for and not yet used */
 #define PEER_TRIES_MAX   4           /* of one entry, before it counts as failed */
 #define PEER_SCRATCH     (256u << 10)
+#define PEER_SMALL       (128u << 10) /* a smaller file goes in one frame */
+#define PEER_DELTA_MIN   (32u << 10)  /* below, a delta saves less than it costs */
+#define PEER_ATTEMPTS    3            /* to read a file that changes meanwhile */
 #define PEER_CONTENT     (32u << 20) /* a session that has so much to do leaves jobs to others */
 
 /* A completion on its way. */
@@ -240,6 +243,25 @@ int peer_hash_item(struct peer *p, struct stg_job *job, struct stg_item *item, i
 /* Open the item's file on the source; a descriptor, or -errno. */
 int peer_open_source(struct peer *p, struct bytes path, struct bytes name,
 		     struct stg_stat *ret) _must_check_;
+/* The same without a look at what it is. */
+int peer_open_unseen(struct peer *p, struct bytes path, struct bytes name) _must_check_;
+
+/* --- small.c: files that go in one frame --- */
+
+/*
+ * The file behind fd, seen as *st: its content and hash in one frame; p->xattrs are read.  *st
+ * becomes what was sent.  1: done, or it cannot be read, which was told; 0: it has grown too
+ * large meanwhile; negative.
+ */
+int peer_send_small(struct peer *p, struct stg_job *job, struct stg_item *item, int fd,
+		    struct stg_stat *st, struct err *e) _must_check_;
+/*
+ * The short road for a small file that is still what the scan has seen.  1: done; 0: it is
+ * another kind of item, or something is different: take the long road; negative.
+ */
+int peer_send_settled(struct peer *p, struct stg_job *job, struct stg_item *item,
+		      struct err *e) _must_check_;
+
 /* --- check.c: items of a verification --- */
 
 /* Compare the entry, whose directory is open as dir and which is called name. */
