@@ -2,6 +2,7 @@
 #include "stager/sender.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -690,6 +691,16 @@ static bool has_content(struct stg_run *run, unsigned sessions)
 	return found >= done + sessions * CONTENT_PER_SESSION && stg_queue_busy(run->queue);
 }
 
+/* Sleep so long, or until somebody wakes the sessions. */
+static void rest(struct peer *p, int ms)
+{
+	struct pollfd f = { .fd = p->wake_fd, .events = POLLIN };
+	uint64_t woken;
+
+	if (poll(&f, 1, ms) > 0)
+		(void)!read(p->wake_fd, &woken, sizeof(woken));
+}
+
 /*
  * The first session is always there, and in a full sync those that may be will be needed;
  * else a further one waits until there is work for it.
@@ -705,7 +716,7 @@ static bool wait_for_work(struct peer *p, struct stg_senders *s)
 			return false;
 		if (may && (run->eager || has_work(run, p->index) || has_content(run, p->index)))
 			return true;
-		nanosleep(&(struct timespec){ .tv_nsec = may ? 5000000 : 20000000 }, NULL);
+		rest(p, may ? 5 : 20);
 	}
 	return true;
 }
