@@ -58,6 +58,8 @@
 #define UNSENT_BYTES (256 << 10)
 #define READ_MAX (256u << 10)     /* libssh2 opens the window by this much each time */
 #define STUCK_MAX 32768           /* libssh2 cuts writes at 32700 */
+#define AHEAD_BYTES (256u << 10)  /* of the peer's program, on a line without delay */
+#define AHEAD_PER_US 256u         /* more for each microsecond of it: 256 MB/s */
 #define KNOWN_HOSTS_MAX (16u << 20)
 #define AGENT_KEYS_MAX 4 /* sshd hangs up after 6 failures; leave some to the other methods */
 
@@ -98,10 +100,13 @@ struct tp_session {
 	bool write_blocked; /* the last write waits for something from the peer */
 	bool dead;          /* callbacks fail at once: for a close that must not wait */
 	bool no_sftp;       /* tried in vain */
+	bool opens_early;   /* the server is OpenSSH's: see is_far_ahead() */
 	int io_errno;       /* why the socket failed; 0: it did not */
 	bool peer_closed;
 	int64_t heard_ns;   /* when the last byte came */
 	int64_t asked_ns;   /* when the last keep-alive went out */
+	int64_t trip_ns;    /* the shortest time in which a channel was opened; 0: none was */
+	uint64_t window_max; /* the most that the link's peer would take at once so far */
 	struct buf outq;
 	uint8_t *stuck;
 	size_t stuck_n;
@@ -497,6 +502,7 @@ static int prefer_ciphers(struct tp_session *s, const struct tp_session_opts *o,
 
 static int handshake(struct tp_session *s, int64_t until, struct err *e)
 {
+	const char *banner;
 	int rc;
 
 	/* Left in the middle of a key exchange, libssh2 would lose track of its keys. */
@@ -514,6 +520,8 @@ static int handshake(struct tp_session *s, int64_t until, struct err *e)
 			       "%s: SSH handshake: %s; check that this port is sshd's, and its log"
 			       " (MaxStartups, host keys, ciphers)",
 			       s->peer, ssh_why(s));
+	banner = libssh2_session_banner_get(s->ssh);
+	s->opens_early = banner && !strncmp(banner, "SSH-2.0-OpenSSH_", 16);
 	snprintf(s->methods, sizeof(s->methods), "kex %s, cipher %s, mac %s, host key %s",
 		 libssh2_session_methods(s->ssh, LIBSSH2_METHOD_KEX) ?: "?",
 		 libssh2_session_methods(s->ssh, LIBSSH2_METHOD_CRYPT_CS) ?: "?",
@@ -1025,7 +1033,7 @@ void tp_session_wire_bytes(const struct tp_session *s, uint64_t *ret_read, uint6
 static int channel_open(struct tp_session *s, const char *command, LIBSSH2_CHANNEL **ret,
 			struct err *e)
 {
-	int64_t until = deadline_s(s->idle_s);
+	int64_t until = deadline_s(s->idle_s), begun = clock_mono_ns(), trip;
 	LIBSSH2_CHANNEL *c;
 	int rc;
 
@@ -1034,6 +1042,8 @@ static int channel_open(struct tp_session *s, const char *command, LIBSSH2_CHANN
 	if (!c)
 		return ssh_fail(s, libssh2_session_last_errno(s->ssh), -ERR_SSH,
 				"open a channel (does sshd's MaxSessions allow it?)", e);
+	trip = clock_mono_ns() - begun;
+	s->trip_ns = s->trip_ns ? MIN(s->trip_ns, trip) : trip;
 	rc = AWAIT(s, until, libssh2_channel_process_startup(c, "exec", 4, command,
 							     (unsigned)strlen(command)));
 	if (rc) {
@@ -1109,6 +1119,21 @@ static ssize_t link_read(struct tp_link *l, void *p, size_t n)
 }
 
 /*
+ * What its program has not taken yet, OpenSSH's server copies to a larger place with each
+ * packet that comes: 2 MiB ahead, which is its window, cost it 64 times as much as 256 KiB.
+ * So on a short line no more is sent ahead than keeps the program busy.  Only with a server
+ * that opens the window again after each 96 KiB (channels.c), whatever is left of it.
+ */
+static bool is_far_ahead(struct tp_session *s)
+{
+	uint64_t room = libssh2_channel_window_write_ex(s->channel, NULL);
+	uint64_t most = AHEAD_BYTES + (uint64_t)s->trip_ns / 1000 * AHEAD_PER_US;
+
+	s->window_max = MAX(s->window_max, room);
+	return s->window_max - room >= most && s->opens_early;
+}
+
+/*
  * One packet.  The count, 0: blocked until the peer says something, or negative.  A blocked
  * write that libssh2 has begun must be repeated with its bytes; it is one with room in the
  * window, since without room it does not begin.
@@ -1118,6 +1143,10 @@ static ssize_t write_packet(struct tp_session *s, const uint8_t *p, size_t n)
 	ssize_t r;
 
 	n = MIN(n, (size_t)STUCK_MAX);
+	if (!s->stuck_n && is_far_ahead(s)) {
+		s->write_blocked = true;
+		return 0;
+	}
 	r = libssh2_channel_write_ex(s->channel, 0, (const char *)p, n);
 	if (r > 0)
 		return r;
@@ -1364,6 +1393,7 @@ int tp_session_exec(struct tp_session *s, const char *command, struct tp_link **
 	if (r < 0)
 		return r;
 	s->link.ops = &session_link_ops;
+	s->window_max = 0;
 	s->write_blocked = false;
 	s->stuck_n = 0;
 	s->err = (struct err){ 0 };
