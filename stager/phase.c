@@ -272,7 +272,7 @@ int stg_phase_init(struct stg_run *run, struct stg_migration *m, enum stg_phase_
 		.delete_limited = m->opt->max_delete != STG_MAX_DELETE_NONE,
 		.delete_left = m->opt->max_delete,
 		.level = level_of(m->opt),
-		.sessions = m->opt->sessions == STG_SESSIONS_AUTO ? STG_TUNE_MAX :
+		.sessions = m->opt->sessions == STG_SESSIONS_AUTO ? STG_TUNE_FAR_MAX :
 								    m->opt->sessions,
 		.sessions_asked = m->opt->sessions == STG_SESSIONS_AUTO ? 0 : m->opt->sessions,
 		.manual = m->opt->resume_mode == STG_RESUME_MANUAL,

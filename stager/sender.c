@@ -334,8 +334,13 @@ static int write_link(struct peer *p, struct err *e)
 		n = p->link->ops->write(p->link, b.p, b.n);
 		p->accepted += (uint64_t)MAX(n, (ssize_t)0);
 		charge(p, b.n);
-		if (n == -EAGAIN)
+		if (n == -EAGAIN) {
+			atomic_fetch_add_explicit(p->link->window_full ?
+							  &p->run->count.waits_window :
+							  &p->run->count.waits_line,
+						  1, memory_order_relaxed);
 			break;
+		}
 		if (n < 0) {
 			/* What the receiver said before it hung up matters more. */
 			int r;
@@ -747,6 +752,8 @@ void stg_senders_tune(struct stg_senders *s)
 		.ns = clock_mono_ns(),
 		.bytes = atomic_load(&run->count.wire_out),
 		.handshake_ns = atomic_load(&run->connector->handshake_ns),
+		.waits_window = atomic_load(&run->count.waits_window),
+		.waits_line = atomic_load(&run->count.waits_line),
 	};
 	unsigned before = s->tune.allowed;
 

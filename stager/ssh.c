@@ -76,6 +76,7 @@ static ssize_t ssh_write(struct tp_link *l, const void *p, size_t n)
 	ssize_t r = of(l)->channel->ops->write(of(l)->channel, p, n);
 
 	count(of(l));
+	l->window_full = of(l)->channel->window_full;
 	return r;
 }
 

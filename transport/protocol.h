@@ -66,8 +66,8 @@
 #define TP_MAGIC_BYTES 16
 #define TP_NOISE_MAX   65536u
 
-#define TP_VERSION_MIN 2u /* segments, and hashes of big files are trees */
-#define TP_VERSION_MAX 2u
+#define TP_VERSION_MIN 3u /* sums of blocks are of 8 bytes */
+#define TP_VERSION_MAX 3u
 
 #define TP_BLOCK_HEAD    4u
 #define TP_BLOCK_Z       0x80000000u

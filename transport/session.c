@@ -1153,7 +1153,8 @@ static ssize_t write_packet(struct tp_session *s, const uint8_t *p, size_t n)
 	if (r < 0 && r != LIBSSH2_ERROR_EAGAIN)
 		return link_fail(s, "write");
 	s->write_blocked = true;
-	if (s->stuck_n || libssh2_channel_window_write_ex(s->channel, NULL) == 0)
+	s->link.window_full = libssh2_channel_window_write_ex(s->channel, NULL) == 0;
+	if (s->stuck_n || s->link.window_full)
 		return 0;
 	memcpy(s->stuck, p, n);
 	s->stuck_n = n;
@@ -1197,7 +1198,7 @@ static ssize_t link_write(struct tp_link *l, const void *p, size_t n)
 	struct tp_session *s = session_of(l);
 	ssize_t r;
 
-	s->write_blocked = false;
+	s->write_blocked = l->window_full = false;
 	if (outq_flush(s) < 0)
 		return link_fail(s, "write");
 	/* One look at the socket a call is enough, not one a packet. */
