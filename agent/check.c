@@ -153,7 +153,7 @@ static int save(const struct agt_options *o, struct cJSON *json, struct err *e)
 
 	if (r == 0)
 		r = agt_artifact_write(a, AGT_CHECKS_NAME, json, e);
-	return r;
+	return r < 0 ? err_ctx(e, r, "the result is shown but not kept (--out names another place)") : 0;
 }
 
 /* --- asking --- */
