@@ -136,8 +136,9 @@ make_root() {
 	[ ! -e "$P/unsigned" ] || options+=(--no-check-gpg)
 	[ -z "$keyring" ] || options+=(--keyring="$keyring")
 	# debootstrap knows no copy:.
-	logged debootstrap --variant=minbase "${options[@]}" "$CODENAME" "$P/base" \
-		"${MIRROR/#copy:/file:}"
+	MIRROR_URL=${MIRROR/#copy:/file:}
+	export MIRROR_URL BOOTSTRAP="${options[*]}"
+	logged debootstrap --variant=minbase "${options[@]}" "$CODENAME" "$P/base" "$MIRROR_URL"
 	trust "$keyring"
 	cat /etc/resolv.conf >"$P/base/etc/resolv.conf"
 	[ -z "$http_proxy" ] ||
@@ -375,6 +376,41 @@ rpm_in() {
 	# /usr/share/licenses belongs to a package that is not in this root.
 	left rpm | grep -v ' \./usr/share/licenses $' >"$W/left" || true
 	[ ! -s "$W/left" ] || fail "is left, or is missing:" "$(cat "$W/left")"
+}
+
+@test "packages: roots of other releases are looked at from outside" {
+	local other have='' pids=() pid
+
+	new_root base
+	for other in trixie bullseye noble jammy; do
+		[ "$other" != "$CODENAME" ] && CODENAME=$other of_archive InRelease || continue
+		# Unpacked as far as there are release files and programs.
+		# shellcheck disable=SC2086 # it is options
+		debootstrap --foreign --variant=minbase $BOOTSTRAP "$other" "$P/$other" "$MIRROR_URL" \
+			>"$W/$other.log" 2>&1 3>&- &
+		pids+=($!)
+		have+=" $other"
+	done
+	[ -n "$have" ] || skip "the archive has no other release"
+	for pid in "${pids[@]}"; do
+		wait "$pid" || fail "$(tail -n 5 "$W"/*.log)"
+	done
+	for other in $have; do
+		"$STAGER_PREFIX/sbin/stager-agent" check --root "$P/$other" --json --out "$W/out" \
+			>"$W/checks" || [ $? -eq 40 ]
+		value='[c["value"] for c in j["checks"] if c["name"] == "OS_VERSION"][0]'
+		case $other in
+		trixie) [[ $(query "$W/checks" "$value") == "debian 13"* ]] ;;
+		bullseye) [[ $(query "$W/checks" "$value") == "debian 11"* ]] ;;
+		noble) [ "$(query "$W/checks" "$value")" = "ubuntu 24.04" ] ;;
+		jammy) [ "$(query "$W/checks" "$value")" = "ubuntu 22.04" ] ;;
+		esac
+		[ "$(query "$W/checks" '[c["result"] for c in j["checks"] if c["name"] == "ARCHITECTURE"][0]')" = OK ]
+		# What only a system that runs can tell is no error of the root's.
+		[ "$(query "$W/checks" '[c["result"] for c in j["checks"] if c["message"].startswith("could not tell")
+			and c["result"] != "WARN"]')" = "[]" ]
+		rm -rf "${P:?}/$other"
+	done
 }
 
 # boot NAME: with systemd, in a container that shares the network; inside runs commands there.
