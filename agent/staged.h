@@ -3,8 +3,6 @@
 /*
  * agent/staged.h - the other road: stager run, as a program, with what the agent knows.
  */
-#include <sys/types.h>
-
 #include "agent/migration.h"
 
 /*
@@ -13,10 +11,3 @@
  * target is configured.
  */
 int agt_staged_run(struct agt_migration *m, struct err *e) _must_check_;
-
-/* Start "stager COMMAND" ("full") for the daemon, with its options, and leave it to the caller. */
-int agt_staged_start(const struct agt_options *o, char *const *envp, const struct agt_stop *stop,
-		     const char *command, pid_t *ret, struct err *e) _must_check_;
-
-/* Does it have a target?  -ERR_FORBIDDEN: no. */
-int agt_staged_target(const struct agt_options *o, struct err *e) _must_check_;

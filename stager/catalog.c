@@ -26,10 +26,10 @@ static const char schema[] =
 	" PRIMARY KEY(dir, name)) WITHOUT ROWID;"
 	"CREATE TABLE IF NOT EXISTS dirty(depth INTEGER, id INTEGER, parent INTEGER,"
 	" path BLOB, name BLOB, row BLOB, phase INTEGER, PRIMARY KEY(depth, id)) WITHOUT ROWID;"
-	"CREATE INDEX IF NOT EXISTS dirty_id ON dirty(id);"
 	"CREATE TABLE IF NOT EXISTS link(dir INTEGER, name BLOB, dev INTEGER, ino INTEGER,"
 	" path BLOB, PRIMARY KEY(dir, name)) WITHOUT ROWID;"
 	"CREATE INDEX IF NOT EXISTS link_inode ON link(ino, dev);"
+	"CREATE INDEX IF NOT EXISTS link_path ON link(path);"
 	"CREATE TABLE IF NOT EXISTS leader(ino INTEGER, dev INTEGER, dir INTEGER, path BLOB,"
 	" name BLOB, PRIMARY KEY(ino, dev)) WITHOUT ROWID;"
 	"CREATE TABLE IF NOT EXISTS follower(seq INTEGER PRIMARY KEY, ino INTEGER, dev INTEGER,"
@@ -66,8 +66,8 @@ static const char *const queries[Q_COUNT] = {
 	[Q_PUT_DIRTY] = "INSERT OR REPLACE INTO dirty VALUES(?1,?2,?3,?4,?5,?6,?7)",
 	[Q_DEL_DIRTY] = "DELETE FROM dirty WHERE id=?1",
 	[Q_NEXT_DIRTY] = "SELECT depth,id,parent,path,name,row FROM dirty"
-			 " WHERE (depth,id)<(?1,?2) AND (phase=?4 OR ?4=0)"
-			 " ORDER BY depth DESC, id DESC LIMIT ?3",
+			 " WHERE (depth<?1 OR (depth=?1 AND id>?2)) AND (phase=?4 OR ?4=0)"
+			 " ORDER BY depth DESC, id LIMIT ?3",
 	[Q_PUT_LINK] = "INSERT OR REPLACE INTO link VALUES(?1,?2,?3,?4,?5)",
 	[Q_DEL_LINK] = "DELETE FROM link WHERE dir=?1 AND name=?2",
 	[Q_LINKS_OF] = "SELECT link.dir,link.name,link.path,entry.row FROM link JOIN entry"
@@ -86,7 +86,8 @@ static const char *const queries[Q_COUNT] = {
 	[Q_DEL_PLACE] = "DELETE FROM place WHERE dir=?1 AND name=?2",
 	[Q_DEL_DIR_PLACES] = "DELETE FROM place WHERE dir=?1",
 	[Q_MOVE_LINKS] = "UPDATE link SET path=CAST(?2||substr(path,length(?1)+1) AS BLOB)"
-			 " WHERE path=?1 OR substr(path,1,length(?1)+1)=CAST(?1||'/' AS BLOB)",
+			 " WHERE path=?1 OR (path>CAST(?1||'/' AS BLOB)"
+			 " AND path<CAST(?1||'0' AS BLOB))", /* '0' comes after '/' */
 	[Q_HAS_DIRTY] = "SELECT EXISTS(SELECT 1 FROM dirty)",
 	[Q_PUT_REMOVAL] = "INSERT INTO removal VALUES(NULL,?1,?2,?3,?4,?5)",
 	[Q_NEXT_REMOVAL] = "SELECT seq,dir,path,name,is_dir,filter FROM removal"
@@ -774,6 +775,24 @@ int stg_catalog_forget(struct stg_catalog *c, uint64_t dir, struct bytes name, s
 	return stg_catalog_unlock(c, r, e);
 }
 
+int stg_catalog_forget_below(struct stg_catalog *c, uint64_t dir, struct bytes name,
+			     struct err *e)
+{
+	struct stg_row row;
+	int r = stg_catalog_lock(c, e);
+
+	if (r < 0)
+		return r;
+	r = stg_catalog_row_get(c, dir, name, &row, e);
+	if (r > 0 && row.child) {
+		r = forget_tree(c, row.child, e);
+		row.state |= STG_ROW_DIRTY;
+		if (r == 0)
+			r = stg_catalog_row_put(c, dir, name, &row, e);
+	}
+	return stg_catalog_unlock(c, MIN(r, 0), e);
+}
+
 int stg_catalog_mark_dirty(struct stg_catalog *c, uint64_t parent, struct bytes name,
 			   uint64_t id, struct bytes path, uint32_t depth,
 			   const struct stg_stat *st, uint32_t phase, struct err *e)
@@ -930,7 +949,7 @@ int stg_catalog_next_dirty(struct stg_catalog *c, struct stg_dirty_page *page, s
 	buf_clear(&page->bytes);
 	page->n = 0;
 	sqlite3_bind_int64(s, 1, page->next_depth);
-	sqlite3_bind_int64(s, 2, (int64_t)page->next_id);
+	sqlite3_bind_int64(s, 2, (int64_t)(page->next_depth == ~0u ? 0 : page->next_id));
 	sqlite3_bind_int64(s, 3, STG_PAGE_ROWS);
 	sqlite3_bind_int64(s, 4, page->phase);
 	while (r == 0 && page->n < STG_PAGE_ROWS && (step = sqlite3_step(s)) == SQLITE_ROW) {

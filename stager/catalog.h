@@ -123,6 +123,13 @@ int stg_catalog_clean_dir(struct stg_catalog *c, uint64_t parent, struct bytes n
 int stg_catalog_mark_unsure(struct stg_catalog *c, struct bytes path, struct err *e)
 	_must_check_;
 
+/*
+ * The directory of that name is about to be removed on the target, piece by piece: nothing is
+ * known any more of what is in it, and it is unsure itself.
+ */
+int stg_catalog_forget_below(struct stg_catalog *c, uint64_t dir, struct bytes name,
+			     struct err *e) _must_check_;
+
 /* 1: some directory is marked; 0: none. */
 int stg_catalog_has_dirty(struct stg_catalog *c, struct err *e) _must_check_;
 
@@ -138,15 +145,6 @@ struct stg_move {
  * was restarted before that epoch was durable may have all of it under the old name again.
  */
 #define STG_MOVED_EPOCH "moved_epoch"
-
-/*
- * A digest of the rules that the full sync went by, or nothing where it could not read all of
- * the source: under other rules a directory without a row may be on the target all the same.
- */
-#define STG_FULL_RULES "full_rules"
-
-/* 1: a full sync with --no-delete has left what it found on the target beside its own. */
-#define STG_EXTRAS_KEPT "extras_kept"
 
 /* The target has moved it: its row, and all that is below it, is under the new name now. */
 int stg_catalog_move(struct stg_catalog *c, const struct stg_move *m, struct err *e)

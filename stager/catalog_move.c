@@ -44,6 +44,8 @@ int stg_catalog_move(struct stg_catalog *c, const struct stg_move *m, struct err
 		if (r == 0)
 			r = stg_catalog_del_named(c, Q_DEL_PLACE, m->old_dir, m->old_name,
 						  e);
+		/* It was sure until its move was planned. */
+		row.state &= (uint8_t)~STG_ROW_DIRTY;
 		if (r == 0)
 			r = stg_catalog_row_put(c, m->dir, m->name, &row, e);
 		if (r == 0)

@@ -41,7 +41,8 @@ struct stg_item {
 	bool after_removal; /* the delete plan has been carried out */
 	bool done;          /* nothing is left to do for it */
 	bool whole;         /* a delta of it was of no use */
-	bool has_old;       /* the catalog has a row; the old_ fields are of it */
+	bool has_old;       /* the catalog has a row; the old_ fields are of it.  KEEP of a
+			       directory: what its rows tell is believed without a look */
 	bool old_hashed;
 	bool recheck;       /* nothing differs from the row, but its content may */
 	bool defect;        /* a verification found it wrong on the target */

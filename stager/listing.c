@@ -48,6 +48,21 @@ static bool protected(const struct stg_filter_dir *filter, struct bytes path, bo
 	return stg_is_receiver(path) || stg_filter_protects(filter, path, is_dir, in_removed);
 }
 
+/*
+ * The target lacks a directory that the catalog knows: one was moved or removed, and the run
+ * was killed before that was on record.  What the rows tell of it is wrong all the way down.
+ * The walk may have gone into it already, so there is to be another.
+ */
+static int dir_is_lost(struct peer *p, const struct stg_job *job, struct stg_item *item,
+		       struct err *e)
+{
+	if (!item->has_old || p->run->compare)
+		return 0;
+	item->has_old = false;
+	atomic_store(&p->run->lost, true);
+	return stg_catalog_forget(p->run->catalog, job->dir, item->name, e);
+}
+
 /* The target has an entry of this name: what is left to do for the item? */
 static enum stg_op compare_op(const struct stg_item *item, const struct tp_item_entry *t)
 {
@@ -107,6 +122,8 @@ static int compare_both(struct peer *p, struct stg_job *job, struct stg_item *it
 	if (p->run->verify)
 		return 0;
 
+	if (stg_is_dir(&item->st) && !S_ISDIR(t->mode))
+		return dir_is_lost(p, job, item, e);
 	if (op != STG_OP_KEEP && item->op == STG_OP_KEEP)
 		stg_run_add_total(p->run, &item->st);
 	item->op = op;
@@ -123,7 +140,8 @@ static int compare_both(struct peer *p, struct stg_job *job, struct stg_item *it
 }
 
 /* The target lacks it: whatever the catalog believed, it must be sent. */
-static int compare_missing(struct peer *p, struct stg_item *item, struct err *e)
+static int compare_missing(struct peer *p, const struct stg_job *job, struct stg_item *item,
+			   struct err *e)
 {
 	if (p->run->verify) {
 		int r = item->op == STG_OP_CHECK ? peer_check_missing(p, item, e) : 0;
@@ -132,7 +150,7 @@ static int compare_missing(struct peer *p, struct stg_item *item, struct err *e)
 		return r;
 	}
 	if (stg_is_dir(&item->st))
-		return 0;
+		return dir_is_lost(p, job, item, e);
 	if (item->op == STG_OP_KEEP)
 		stg_run_add_total(p->run, &item->st);
 	item->op = STG_OP_SEND;
@@ -160,7 +178,7 @@ static int compare(struct peer *p, struct stg_job *job, struct bytes listing, st
 		int c = !have ? -1 : i == job->n ? 1 : bytes_cmp(job->items[i].name, t.name);
 
 		if (c < 0)
-			r = compare_missing(p, &job->items[i++], e);
+			r = compare_missing(p, job, &job->items[i++], e);
 		else if (c > 0)
 			r = plan_extra(p, job, &t, e);
 		else

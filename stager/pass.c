@@ -323,6 +323,65 @@ static int by_depth(const void *a, const void *b)
 	return (x_depth < y_depth) - (x_depth > y_depth);
 }
 
+static int by_old_name(const void *a, const void *b)
+{
+	const struct stg_item *x = a, *y = b;
+	int c = bytes_cmp(x->leader_path, y->leader_path);
+
+	return c ? c : bytes_cmp(x->leader, y->leader);
+}
+
+/* Is the directory at path, or one above it, going to be moved itself?  By by_old_name(). */
+static bool moves_along(const struct stg_job *job, struct bytes path)
+{
+	for (size_t at = 0, end; at < path.n; at = end + 1) {
+		const uint8_t *slash = memchr(path.p + at, '/', path.n - at);
+		struct stg_item key = { .leader_path = bytes_of(path.p, at ? at - 1 : 0) };
+
+		end = slash ? (size_t)(slash - path.p) : path.n;
+		key.leader = bytes_of(path.p + at, end - at);
+		if (bsearch(&key, job->items, job->n, sizeof(*job->items), by_old_name))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The walk takes a while, so an entry may have been found in a directory that was renamed
+ * after that.  What the catalog knows by its directory and the target by its path would part:
+ * such moves are left out, and found again by the next walk.
+ */
+static void drop_uprooted(struct stg_job *job)
+{
+	size_t n = 0;
+
+	qsort(job->items, job->n, sizeof(*job->items), by_old_name);
+	for (size_t i = 0; i < job->n; i++)
+		job->items[i].done = moves_along(job, job->items[i].path);
+	for (size_t i = 0; i < job->n; i++)
+		if (!job->items[i].done)
+			job->items[n++] = job->items[i];
+	job->n = job->pending = n;
+}
+
+/* Killed before the answer is on record, a directory may be renamed back on the source. */
+static int mark_moves(struct stg_phase *ph, const struct stg_job *job, struct err *e)
+{
+	_cleanup_(buf_fini) struct buf old = BUF_INIT;
+	int r = 0;
+
+	for (size_t i = 0; i < job->n && r == 0; i++) {
+		const struct stg_item *m = &job->items[i];
+
+		if (!m->is_dir)
+			continue;
+		if (stg_path_join(&old, m->leader_path, m->leader) < 0)
+			return no_memory(e);
+		r = stg_catalog_mark_unsure(ph->run.catalog, buf_view(&old), e);
+	}
+	return r < 0 ? r : stg_catalog_commit(ph->run.catalog, e);
+}
+
 /* One session does them all, in order, while nothing else is under way. */
 static int move_stage(struct stg_phase *ph, struct err *e)
 {
@@ -331,7 +390,13 @@ static int move_stage(struct stg_phase *ph, struct err *e)
 
 	stg_progress_step(&ph->m->progress, "moves");
 	stg_job_seal(job);
+	drop_uprooted(job);
 	qsort(job->items, job->n, sizeof(*job->items), by_depth);
+	r = mark_moves(ph, job, e);
+	if (r < 0 || !job->n) {
+		stg_job_free(job);
+		return r;
+	}
 	if (stg_queue_push(ph->run.queue, job) < 0) {
 		r = tick(ph, e);
 		return r < 0 ? r : err_set(e, -ERR_CANCELLED, "stopped");
@@ -341,9 +406,20 @@ static int move_stage(struct stg_phase *ph, struct err *e)
 	return r;
 }
 
+/* Before another walk, which plans all of it again. */
+static int drop_plans(struct stg_phase *ph, struct err *e)
+{
+	int r = stg_catalog_clear_plan(ph->run.catalog, e);
+
+	stg_run_drop_again(&ph->run);
+	/* What the sessions hold of the source is as old as the walk. */
+	atomic_fetch_add(&ph->run.pass, 1);
+	return r < 0 ? r : stg_catalog_commit(ph->run.catalog, e);
+}
+
 /*
  * What was moved is found under its new name by another walk, and compared like anything
- * else; so is what the target refused to move.
+ * else; so is what the target refused to move, or has lost.
  */
 static int look_and_send(struct stg_phase *ph, struct err *e)
 {
@@ -357,20 +433,18 @@ static int look_and_send(struct stg_phase *ph, struct err *e)
 	/* What an earlier run left undone has paths in the catalog that would not follow. */
 	run->moving = ph->kind != STG_PHASE_FULL && run->delete && !run->compare && r == 0;
 	for (;;) {
+		atomic_store(&run->lost, false);
 		r = stg_pass_scan(ph, e);
-		if (r < 0 || !run->moves)
+		if (r < 0 || (!run->moves && !atomic_load(&run->lost)))
 			return r;
 		r = stg_catalog_commit(run->catalog, e);
-		if (r == 0)
+		if (r == 0 && run->moves)
 			r = move_stage(ph, e);
-		stg_run_drop_again(run);
 		if (r == 0)
-			r = stg_catalog_clear_plan(run->catalog, e);
-		if (r == 0)
-			r = stg_catalog_commit(run->catalog, e);
+			r = drop_plans(ph, e);
 		if (r < 0)
 			return r;
-		run->moving = ++rounds < MOVE_ROUNDS;
+		run->moving = run->moving && ++rounds < MOVE_ROUNDS;
 	}
 }
 
@@ -392,22 +466,31 @@ int stg_pass_push(struct stg_phase *ph, struct stg_job *job, struct err *e)
 static int remove_page(struct stg_phase *ph, const struct stg_removal_page *page,
 		       struct err *e)
 {
-	struct stg_job *job;
+	struct stg_job *job = NULL;
 	int r = stg_job_new(STG_JOB_ITEMS, &job, e);
 
 	for (size_t i = 0; r == 0 && i < page->n; i++) {
 		const struct stg_removal *m = &page->rows[i];
 
-		r = stg_job_add(job, &(struct stg_item){
-			.op = STG_OP_REMOVE,
-			.dir = m->dir,
-			.path = m->path,
-			.name = m->name,
-			.is_dir = m->is_dir,
-			.filter = m->filter,
-		}, e);
+		/* Killed half-way, a directory may be renamed back on the source, rows and all. */
+		if (m->is_dir)
+			r = stg_catalog_forget_below(ph->run.catalog, m->dir, m->name, e);
+		if (r == 0)
+			r = stg_job_add(job, &(struct stg_item){
+				.op = STG_OP_REMOVE,
+				.dir = m->dir,
+				.path = m->path,
+				.name = m->name,
+				.is_dir = m->is_dir,
+				.filter = m->filter,
+			}, e);
 	}
-	return r < 0 ? r : stg_pass_push(ph, job, e);
+	if (r == 0)
+		r = stg_catalog_commit(ph->run.catalog, e);
+	if (r == 0)
+		return stg_pass_push(ph, job, e);
+	stg_job_free(job);
+	return r;
 }
 
 static int remove_stage(struct stg_phase *ph, struct err *e)
@@ -442,20 +525,15 @@ static int remove_stage(struct stg_phase *ph, struct err *e)
 
 /*
  * Some of the plan was not carried out: the catalog does not know what stayed, so the next
- * phase is to ask the target about these directories.  And after a full sync it knows nothing
- * of a source directory that could not be read.
+ * phase is to ask the target about these directories.
  */
 static int unsure_stage(struct stg_phase *ph, struct err *e)
 {
-	bool unread = atomic_load(&ph->run.count.scan_errors) != 0;
 	struct stg_removal_page *page;
 	int r = 0;
 
-	if (unread && ph->kind == STG_PHASE_FULL)
-		r = stg_catalog_set(ph->run.catalog, STG_FULL_RULES, "", e);
-	if (r < 0 || (!unread && !atomic_load(&ph->run.count.left) &&
-		      !atomic_load(&ph->run.count.unremoved)))
-		return r;
+	if (!atomic_load(&ph->run.count.left))
+		return 0;
 	page = calloc(1, sizeof(*page));
 	if (!page)
 		return no_memory(e);

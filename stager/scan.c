@@ -490,10 +490,29 @@ static bool is_there(const struct walker *w, const struct stg_place *place)
 	return fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
 }
 
+/* What has the path on the target is neither selected out nor protected from deletion. */
+static int may_leave(const struct walker *w, struct bytes path, bool is_dir, struct err *e)
+{
+	struct stg_filter_verdict v = { 0 };
+	bool selected = !w->run->paths_n;
+	int r;
+
+	for (size_t i = 0; i < w->run->paths_n && !selected; i++)
+		selected = stg_path_below(path, bytes_str(w->run->paths[i]));
+	if (!selected || stg_run_skips(w->run, path))
+		return 0;
+	r = stg_filter_explain(w->run->filter, w->run->source_fd, path, is_dir, STG_RECEIVER, &v,
+			       e);
+	if (r == 0)
+		r = !v.excluded;
+	stg_filter_verdict_fini(&v);
+	return r;
+}
+
 /*
  * An entry that the target has under a name that is gone: have it moved, and leave it alone
  * until then.  What is protected in a directory moves with it, unless a rule knows it by the
- * directory's path.  1: planned; 0: it has to be sent.
+ * directory's path, the old or the new one.  1: planned; 0: it has to be sent.
  */
 static int plan_move(struct walker *w, struct plan *p, const struct found *f, struct err *e)
 {
@@ -520,13 +539,14 @@ static int plan_move(struct walker *w, struct plan *p, const struct found *f, st
 	if (stg_path_join(&old, buf_view(&place.path), buf_view(&place.name)) < 0 ||
 	    stg_path_join(&w->path, item.path, item.name) < 0)
 		return err_set(e, -ENOMEM, "scan: out of memory");
-	if (item.is_dir) {
-		if (!place.row.child || stg_filter_is_local(w->run->filter, buf_view(&old)))
-			return 0;
-		r = looks_like(w, buf_view(&w->path), place.row.child, e);
-		if (r <= 0)
-			return r;
-	}
+	r = may_leave(w, buf_view(&old), item.is_dir, e);
+	if (r > 0 && item.is_dir)
+		r = place.row.child && !stg_filter_is_local(w->run->filter, buf_view(&old)) &&
+				    !stg_filter_is_local(w->run->filter, buf_view(&w->path)) ?
+			    looks_like(w, buf_view(&w->path), place.row.child, e) :
+			    0;
+	if (r <= 0)
+		return r;
 	r = mark(w, p, e);
 	return r < 0 ? r : stg_run_plan_move(w->run, &item, &place, e);
 }
@@ -683,6 +703,7 @@ static int plan_entry(struct walker *w, struct plan *p, const struct found *f,
 	if (stg_is_dir(&f->st)) {
 		r = push_subdir(w, p, f, row && stg_is_dir(&row->st) ? row : NULL, e);
 		item.op = STG_OP_KEEP;
+		item.has_old = row && stg_is_dir(&row->st) && !(row->state & STG_ROW_DIRTY);
 		if (r == 0 && p->compare)
 			r = add_item(w, p, &item, e);
 		return r;

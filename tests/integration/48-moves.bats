@@ -123,6 +123,124 @@ moving_tree() {
 	chattr -R -i "$SRC" "$DST"
 }
 
+# killed_at FUNCTION: the driver is killed when the function has succeeded, with no time to
+# put on record what the target has done meanwhile.
+killed_at() {
+	start_stager incremental
+	until "$@" || ! kill -0 "$JOB" 2>/dev/null; do :; done
+	kill -STOP "$JOB" 2>/dev/null || true
+	sleep 0.3
+	kill -9 "$JOB" 2>/dev/null || true
+	join_stager
+	wait_until 20 no_receivers
+}
+
+many_directories() {
+	local i
+
+	mkdir -p "$SRC"/d{0..199}/sub
+	for ((i = 0; i < 200; i++)); do
+		echo "$i" >"$SRC/d$i/f"
+		echo "$i" >"$SRC/d$i/sub/g"
+	done
+	sync_ok full
+	sleep 0.05
+	sync_ok incremental
+}
+
+one_moved() { compgen -G "$DST/e*" >/dev/null; }
+
+@test "a kill after moves that are not on record yet, and all is renamed back" {
+	local i
+
+	many_directories
+	for ((i = 0; i < 200; i++)); do mv "$SRC/d$i" "$SRC/e$i"; done
+	killed_at one_moved
+	for ((i = 0; i < 200; i++)); do mv "$SRC/e$i" "$SRC/d$i"; done
+	sync_ok incremental
+	assert_same "$SRC" "$DST"
+}
+
+one_emptied() { [ ! -e "$DST/d0/f" ] || [ ! -e "$DST/d77/f" ] || [ ! -e "$DST/d199/f" ]; }
+
+@test "a kill after removals that are not on record yet, and all comes back" {
+	many_directories
+	mkdir "$W/away"
+	mv "$SRC"/d* "$W/away"
+	killed_at one_emptied
+	mv "$W"/away/* "$SRC"
+	sync_ok incremental
+	assert_same "$SRC" "$DST"
+}
+
+few_files() {
+	mkdir -p "$SRC/a/deep/er" "$SRC/other"
+	head -c 100000 /dev/urandom >"$SRC/a/deep/big"
+	echo small | tee "$SRC/a/f" >"$SRC/a/deep/er/g"
+}
+
+@test "a directory that the target has lost is sent when its parent is compared" {
+	few_files
+	mkdir "$SRC/b"
+	cp -r "$SRC/a" "$SRC/b/a"
+	touch "$SRC/gone"
+	sync_ok full
+	sleep 0.05
+	sync_ok incremental
+	rm "$SRC/gone"
+	exits 25 stager incremental --max-delete 0
+	rm -r "$DST/a"
+	mv "$DST/b" "$DST/elsewhere"
+	echo "no directory" >"$DST/b"
+	sync_ok incremental
+	assert_same "$SRC" "$DST"
+}
+
+@test "what a rule protects under its old name or hides below the new one is not moved" {
+	local rules=(--filter='P /a' --filter='P big' --exclude=/new/deep)
+
+	few_files
+	cp "$SRC/a/deep/big" "$SRC/big"
+	sync_ok full "${rules[@]}"
+	mv "$SRC/a" "$SRC/b"
+	mv "$SRC/big" "$SRC/large"
+	sync_ok incremental "${rules[@]}"
+	[ "$(stat_of last entries_moved)" -eq 0 ]
+	assert_exists "$DST/a/deep/big"
+	assert_exists "$DST/big"
+	mv "$SRC/b" "$SRC/new"
+	sync_ok incremental "${rules[@]}"
+	assert_exists "$DST/new"
+	assert_gone "$DST/new/deep"
+}
+
+@test "with --path nothing is taken from where it was not asked to look" {
+	few_files
+	sync_ok full
+	mv "$SRC/a/deep" "$SRC/other/deep"
+	sync_ok incremental --path other
+	assert_exists "$DST/a/deep/big"
+	sync_ok incremental
+	assert_same "$SRC" "$DST"
+	mv "$SRC/other/deep/er" "$SRC/other/er"
+	sync_ok incremental --path other
+	renamed 1
+}
+
+@test "random renames between the phases" {
+	local i
+
+	need_root
+	"$TESTS/integration/storm" --renames --make 1 "$SRC"
+	sync_ok full
+	for i in 2 3 4; do
+		"$TESTS/integration/storm" --renames --ops 60 "$i" "$SRC"
+		sync_ok incremental
+		assert_same "$SRC" "$DST"
+		[ "$(stat_of last entries_moved)" -gt 0 ]
+	done
+}
+
 @test "a kill in the middle of moves loses nothing" {
 	local i
 
