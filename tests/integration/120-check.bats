@@ -120,7 +120,7 @@ plain() { [ "$(grep -c "OS_VERSION" "$1")" -gt 0 ] && [ "$(grep -c $'\033' "$1")
 	: >"$W/file"
 	run -11 check --root "$W/root" --only OS_VERSION --out "$W/file/out"
 	[[ $output == *"OS_VERSION"*"SMS: usable"* ]]
-	[[ $output == *"the result is shown but not kept (--out names another place): make directory $W/file/out: Not a directory"* ]]
+	[[ $output == *"the result is shown but not kept (--out names another place): "*"make directory $W/file/out: Not a directory"* ]]
 }
 
 # endpoint SECONDS: an HTTP server that is so many seconds ahead.
