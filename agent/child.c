@@ -194,6 +194,11 @@ int agt_child_run(const struct agt_child_opts *o, int *ret, struct err *e)
 	return 0;
 }
 
+int agt_child_start(const struct agt_child_opts *o, pid_t *ret, struct err *e)
+{
+	return start(o, -1, ret, e);
+}
+
 int agt_child_find(const char *installed, const char *built, char *ret, size_t size,
 		   struct err *e)
 {

@@ -4,14 +4,19 @@
  * agent/child.h - another program, run and waited for.
  */
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "common/buf.h"
 #include "common/error.h"
 
 struct agt_stop;
 
-/* Names of the cloud's keys: no program that we start has any business with them. */
-#define AGT_CHILD_SECRETS { "HC_SK", "HC_AK", "HC_SECURITY_TOKEN" }
+/*
+ * Names of the cloud's keys, and of what the service manager says to us alone: no program that we
+ * start has any business with them.
+ */
+#define AGT_CHILD_SECRETS                                                                  \
+	{ "HC_SK", "HC_AK", "HC_SECURITY_TOKEN", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID" }
 
 /*
  * envp without them, more_env (NULL: none) in front of it and in place of what is called the
@@ -35,6 +40,12 @@ struct agt_child_opts {
  * -ETIMEDOUT: it took too long.  -ERR_CANCELLED: opts.stop, *ret is filled then, too.
  */
 int agt_child_run(const struct agt_child_opts *opts, int *ret, struct err *e) _must_check_;
+
+/*
+ * Start it, as above, and leave it to the caller, who waits for the process *ret: argv, envp,
+ * more_env and stop count, and it prints where we do.
+ */
+int agt_child_start(const struct agt_child_opts *opts, pid_t *ret, struct err *e) _must_check_;
 
 /*
  * A program of ours, found from where this one lies: in an installed tree below its prefix,

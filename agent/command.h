@@ -17,6 +17,8 @@ struct agt_context {
 	const struct agt_options *options;
 	const struct agt_stop *stop; /* borrowed; long work looks at it */
 	char **envp;                 /* of the program, for those that start another */
+	int argc;                    /* as main got them, for the one that reads them anew */
+	char **argv;
 };
 
 struct agt_command {

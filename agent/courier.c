@@ -163,25 +163,6 @@ static int deliver_all(struct round *w, struct err *e)
 
 /* ---- asking ---- */
 
-/* Where to: the target of the task. */
-static int ask_task(struct round *w, struct err *e)
-{
-	_cleanup_(agt_reply_fini) struct agt_reply reply = { 0 };
-	int r = agt_cloud_call(w->c->cloud,
-			       &(struct agt_call){ .service = AGT_SMS,
-						   .method = "GET",
-						   .path = "/v3/tasks/{}",
-						   .args = { w->ret->task_id } },
-			       &reply, e);
-
-	if (r < 0)
-		note(w, &reply);
-	else
-		agt_json_text(reply.body, "migration_ip", w->ret->address,
-			      sizeof(w->ret->address));
-	return r;
-}
-
 static int ask_command(struct round *w, struct err *e)
 {
 	_cleanup_(agt_reply_fini) struct agt_reply reply = { 0 };
@@ -195,9 +176,7 @@ static int ask_command(struct round *w, struct err *e)
 	agt_json_text(reply.body, "command_name", w->ret->command, sizeof(w->ret->command));
 	agt_json_text(reply.body, "command_param.task_id", w->ret->task_id,
 		      sizeof(w->ret->task_id));
-	if (strcmp(w->ret->command, "START") != 0 || !*w->ret->task_id)
-		return 0;
-	return ask_task(w, e);
+	return 0;
 }
 
 int agt_courier_round(const struct agt_courier *c, struct agt_round *ret, struct err *e)

@@ -35,7 +35,6 @@ struct agt_round {
 	char source_id[AGT_SOURCE_ID_SIZE];
 	char command[AGT_COMMAND_SIZE]; /* "": none */
 	char task_id[AGT_TASK_ID_SIZE]; /* of the command, or of the current task; "": none */
-	char address[64];               /* of the target, of the task in a START; "": none told */
 };
 
 /*

@@ -16,15 +16,15 @@ static int fail(const struct err *e, int code)
 	return err_exit_status(code);
 }
 
-static int run(const struct agt_options *o, char **envp, struct err *e)
+static int run(struct agt_context *ctx, struct err *e)
 {
 	struct agt_stop stop;
-	struct agt_context ctx = { .options = o, .stop = &stop, .envp = envp };
-	int r = agt_stop_open(o->command->reloads, &stop, e);
+	int r = agt_stop_open(ctx->options->command->reloads, &stop, e);
 
 	if (r < 0)
 		return r;
-	r = o->command->run(&ctx, e);
+	ctx->stop = &stop;
+	r = ctx->options->command->run(ctx, e);
 	agt_stop_close(&stop);
 	return r;
 }
@@ -32,6 +32,7 @@ static int run(const struct agt_options *o, char **envp, struct err *e)
 int main(int argc, char **argv, char **envp)
 {
 	_cleanup_(agt_options_fini) struct agt_options o = { 0 };
+	struct agt_context ctx = { .options = &o, .envp = envp, .argc = argc, .argv = argv };
 	struct err e = { 0 };
 	int r = agt_options_parse(argc, argv, envp, agt_commands, &o, &e);
 
@@ -44,7 +45,7 @@ int main(int argc, char **argv, char **envp)
 	r = log_open(o.log_level, o.log_file, &e);
 	if (r < 0)
 		return fail(&e, r);
-	r = run(&o, envp, &e);
+	r = run(&ctx, &e);
 	log_close();
 	return r < 0 ? fail(&e, r) : r;
 }

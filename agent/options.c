@@ -15,6 +15,7 @@
 
 #define COMMANDS_MAX 32 /* rows of the table of commands, the last one too */
 #define HOUR_MS 3600000
+#define DAY_MS (24 * HOUR_MS)
 
 enum type {
 	TYPE_RESULT_DIR = CFG_OWN, /* environment only: the folder of this file */
@@ -55,6 +56,7 @@ static const struct cfg_word method_words[] = {
 #define CONTROL(f) .group = GROUP_CONTROL, FIELD(control.f)
 #define CHECK(f) .group = GROUP_COMMAND, .only = "check", FIELD(check.f)
 #define MIGRATE(f) .group = GROUP_COMMAND, .only = "migrate", FIELD(migrate.f)
+#define DAEMON(f) .group = GROUP_COMMAND, .only = "run", FIELD(daemon.f)
 #define DCS(f) .group = GROUP_COMMAND, .only = "dcs-migrate", FIELD(dcs.f)
 
 /* clang-format off */
@@ -133,7 +135,8 @@ static const struct cfg_row rows[] = {
 	{ .key = "control_plane.retries", .type = CFG_NUMBER, .min = 0, .max = 100,
 	  CONTROL(retries), .def = "4", .help = "repetitions of a request that failed" },
 
-	{ .name = "json", .type = CFG_FLAG, CHECK(json), .help = "print JSON, not a table" },
+	{ .name = "json", .type = CFG_FLAG, .group = GROUP_COMMAND, .only = "check status",
+	  FIELD(check.json), .help = "print JSON, not a table" },
 	{ .name = "only", .arg = "NAME[,NAME...]", .type = CFG_LIST, CHECK(only),
 	  .help = "run these checks alone" },
 	{ .name = "offline", .type = CFG_FLAG, CHECK(offline),
@@ -242,6 +245,21 @@ static const struct cfg_row rows[] = {
 	  DCS(target_password_file), .help = "file (mode 0600) with its password" },
 	{ .name = "no-wait", .type = CFG_FLAG, DCS(no_wait),
 	  .help = "end as soon as the task is configured" },
+
+	{ .name = "socket", .key = "daemon.socket", .arg = "FILE", .type = CFG_STRING,
+	  .group = GROUP_COMMAND, .only = "run status", FIELD(daemon.socket),
+	  .def = AGT_SOCKET_DEFAULT, .help = "where the agent that runs answers root" },
+	{ .name = "check-interval", .key = "daemon.check_interval", .arg = "SECONDS",
+	  .type = CFG_SECONDS, .min = 10, .max = DAY_MS, DAEMON(check_interval_ms), .def = "7200",
+	  .help = "how often the checks are run and the hardware is looked at" },
+	{ .key = "daemon.checks", .type = CFG_LIST, DAEMON(checks),
+	  .help = "the checks to run then; all, when it is not set" },
+	{ .key = "daemon.user", .type = CFG_STRING, DAEMON(user), .def = AGT_USER_DEFAULT,
+	  .help = "the user to become, when root starts it" },
+	{ .key = "daemon.capabilities", .type = CFG_LIST, DAEMON(capabilities),
+	  .help = "what to keep besides CAP_DAC_READ_SEARCH" },
+	{ .key = "daemon.stager_options", .type = CFG_LIST, DAEMON(stager_options),
+	  .help = "options of the stager that it starts" },
 };
 /* clang-format on */
 
@@ -396,6 +414,9 @@ void agt_options_fini(struct agt_options *o)
 	strlist_fini(&o->check.only);
 	strlist_fini(&o->migrate.eip_pools);
 	strlist_fini(&o->migrate.peers);
+	strlist_fini(&o->daemon.checks);
+	strlist_fini(&o->daemon.stager_options);
+	strlist_fini(&o->daemon.capabilities);
 	buf_fini(&o->text);
 	strlist_fini(&o->owned);
 	*o = (struct agt_options){ 0 };

@@ -18,6 +18,8 @@
 #define AGT_CONFIG_DEFAULT "/etc/stager/stager-agent.json"
 #define AGT_STATE_DIR_DEFAULT "/var/lib/stager"
 #define AGT_OUT_NAME "out"
+#define AGT_SOCKET_DEFAULT "/run/stager/agent.sock"
+#define AGT_USER_DEFAULT "stager"
 #define AGT_SOURCE_REGION_DEFAULT "la-north-2"
 #define AGT_REGION_DEFAULT "la-south-2" /* of the target */
 
@@ -48,7 +50,7 @@ struct agt_control_options {
 
 /* The command "check". */
 struct agt_check_options {
-	bool json;
+	bool json; /* of the command status, too */
 	bool offline;
 	bool install_rsync;
 	struct strlist only;     /* names, each maybe several with commas between them */
@@ -113,6 +115,16 @@ struct agt_dcs_options {
 	bool no_wait;
 };
 
+/* Of the command run, the socket of status, too.  Keys below "daemon" in the config file. */
+struct agt_daemon_options {
+	const char *socket;
+	const char *user; /* to become, when root starts it */
+	unsigned check_interval_ms;
+	struct strlist checks;         /* those to run; empty: all */
+	struct strlist stager_options; /* of the stager that it starts */
+	struct strlist capabilities;   /* to keep besides CAP_DAC_READ_SEARCH */
+};
+
 /* Strings are owned by this struct unless said otherwise; NULL means "not given". */
 struct agt_options {
 	enum cfg_action action;
@@ -133,6 +145,7 @@ struct agt_options {
 	struct agt_check_options check;
 	struct agt_migrate_options migrate;
 	struct agt_dcs_options dcs;
+	struct agt_daemon_options daemon;
 
 	struct strlist owned; /* what the const char * fields point to */
 };

@@ -4,14 +4,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <time.h>
 
 #include "agent/json.h"
 #include "agent/spool.h"
 #include "common/io.h"
 #include "common/macro.h"
+#include "common/text.h"
 
 #define STATUS_NAME "status.json"
 #define STATUS_MAX (64u << 10)
@@ -60,11 +61,18 @@ static struct cJSON *read_json(int dir, const char *name, size_t max)
 	return v;
 }
 
-static bool is_locked(int dir)
+/* Is a run at work?  Then *ret is its process, as it has written it into its lock. */
+static bool is_locked(int dir, int64_t *ret_pid)
 {
 	_cleanup_close_ int fd = openat(dir, LOCK_NAME, O_RDONLY | O_CLOEXEC);
+	char text[24] = "";
 
-	return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+	*ret_pid = 0;
+	if (fd < 0 || flock(fd, LOCK_SH | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+		return false;
+	if (io_pread_full(fd, text, sizeof(text) - 1, 0) > 0)
+		*ret_pid = strtoll(text, NULL, 10);
+	return true;
 }
 
 static void take_status(struct agt_snapshot *s, const struct cJSON *v)
@@ -133,14 +141,17 @@ void agt_snapshot_read(const char *state_dir, const char *out_dir, struct agt_sn
 	_cleanup_close_ int out = open(out_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	_cleanup_(agt_json_freep) struct cJSON *status = NULL, *report = NULL;
 	const struct cJSON *verification;
+	int64_t pid;
 
 	*ret = (struct agt_snapshot){ .eta_s = -1 };
 	if (dir < 0)
 		return;
 	/* The lock first: a run that ends in between has then said all. */
-	ret->running = is_locked(dir);
+	ret->running = is_locked(dir, &pid);
 	status = read_json(dir, STATUS_NAME, STATUS_MAX);
-	take_status(ret, status);
+	/* One that has just begun has said nothing yet: what is there is of the run before. */
+	if (!ret->running || agt_json_int(status, "pid", 0) == pid)
+		take_status(ret, status);
 	if (ret->running || !ret->known || out < 0)
 		return;
 	report = read_json(out, REPORT_NAME, REPORT_MAX);
@@ -232,9 +243,7 @@ struct cJSON *agt_report_progress(const char *task_id, const struct agt_snapshot
 {
 	const struct stage *stage = stage_of(s);
 	struct cJSON *body, *o;
-	char text[256], when[32] = "";
-	time_t now = time(NULL);
-	struct tm tm;
+	char text[256], when[32];
 
 	if (!stage)
 		return NULL;
@@ -253,8 +262,7 @@ struct cJSON *agt_report_progress(const char *task_id, const struct agt_snapshot
 	if (s->eta_s >= 0)
 		agt_json_set_int(body, "remain_time", s->eta_s);
 	/* By it the service applies limits that hold at certain hours: local time. */
-	if (localtime_r(&now, &tm) && strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm))
-		agt_json_set_str(body, "agent_time", when);
+	agt_json_set_str(body, "agent_time", text_local(when, clock_real_ns() / 1000000000));
 	return o;
 }
 

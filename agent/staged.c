@@ -21,26 +21,104 @@
 #define ENV_MAX 8
 #define PATH_SIZE 4096
 
-/* The variables that our config file stands in for, where the environment has none. */
-static size_t put_env(const struct agt_migration *m, const char *address,
-		      char text[ENV_MAX][AGT_LOGIN_TEXT],
-		      char *env[ENV_MAX + 1])
+/* A call of stager, as far as we have a say in it. */
+struct call {
+	char program[PATH_SIZE], report[PATH_SIZE];
+	char text[ENV_MAX][AGT_LOGIN_TEXT];
+	char *env[ENV_MAX + 1];
+	char **argv; /* owned; what it points to is not */
+	size_t argc;
+};
+
+static void call_fini(struct call *c)
 {
-	const struct agt_staged_options *so = &m->o->migrate.staged;
+	free(c->argv);
+}
+
+/* The variables that our config file stands in for, where the environment has none. */
+static void put_env(const struct agt_staged_options *so, const char *address, struct call *c)
+{
 	size_t n = 0;
 
 	if (so->host)
-		snprintf(text[n++], AGT_LOGIN_TEXT, "RSYNC_TARGET_HOST=%s", so->host);
+		snprintf(c->text[n++], AGT_LOGIN_TEXT, "RSYNC_TARGET_HOST=%s", so->host);
 	else if (*address)
-		snprintf(text[n++], AGT_LOGIN_TEXT, "RSYNC_TARGET_HOST=%s", address);
+		snprintf(c->text[n++], AGT_LOGIN_TEXT, "RSYNC_TARGET_HOST=%s", address);
 	if (so->user)
-		snprintf(text[n++], AGT_LOGIN_TEXT, "RSYNC_TARGET_USER=%s", so->user);
+		snprintf(c->text[n++], AGT_LOGIN_TEXT, "RSYNC_TARGET_USER=%s", so->user);
 	if (so->port)
-		snprintf(text[n++], AGT_LOGIN_TEXT, "RSYNC_TARGET_PORT=%u", so->port);
+		snprintf(c->text[n++], AGT_LOGIN_TEXT, "RSYNC_TARGET_PORT=%u", so->port);
 	for (size_t i = 0; i < n; i++)
-		env[i] = text[i];
-	env[n] = NULL;
-	return n;
+		c->env[i] = c->text[i];
+	c->env[n] = NULL;
+}
+
+/* address: of the target, when nobody has configured one; "": it is not needed. */
+static int build(const struct agt_options *o, const char *command, bool quiet,
+		 const struct strlist *extra, const char *address, struct call *c, struct err *e)
+{
+	const char *said = agt_login_option(extra, "report");
+	const struct {
+		const char *option, *value;
+	} ours[] = {
+		{ "--state-dir", o->state_dir },
+		{ "--report", c->report },
+		{ "--progress", quiet ? "none" : NULL },
+	};
+	int r = agt_child_find("bin/stager", "stager/stager", c->program, sizeof(c->program), e);
+
+	if (r < 0)
+		return r;
+	c->argv = calloc(extra->n + 2 * ARRAY_SIZE(ours) + 3, sizeof(*c->argv));
+	if (!c->argv)
+		return err_set(e, -ENOMEM, "out of memory");
+	snprintf(c->report, sizeof(c->report), "%s%s", said ? said : o->out_dir,
+		 said ? "" : "/" AGT_FILE_STAGED);
+	c->argv[c->argc++] = c->program;
+	c->argv[c->argc++] = (char *)(uintptr_t)command;
+	for (size_t i = 0; i < ARRAY_SIZE(ours); i++) {
+		if (!ours[i].value)
+			continue;
+		c->argv[c->argc++] = (char *)(uintptr_t)ours[i].option;
+		c->argv[c->argc++] = (char *)(uintptr_t)ours[i].value;
+	}
+	/* What the operator says comes last, and so it wins. */
+	for (size_t i = 0; i < extra->n; i++)
+		c->argv[c->argc++] = extra->v[i];
+	put_env(&o->migrate.staged, address, c);
+	return 0;
+}
+
+int agt_staged_target(const struct agt_options *o, struct err *e)
+{
+	/* How to log in is found in the options behind the command, as in a migration. */
+	struct agt_options with = *o;
+	struct agt_login login;
+	int r;
+
+	with.args = o->daemon.stager_options;
+	r = agt_login_find(&with, &login, e);
+	if (r < 0 || *login.host)
+		return r;
+	return err_set(e, -ERR_FORBIDDEN,
+		       "no target is configured: set target in stager.json, or --target in "
+		       "daemon.stager_options; the server of the task has only a disk that SMS has "
+		       "lent it");
+}
+
+int agt_staged_start(const struct agt_options *o, char *const *envp, const struct agt_stop *stop,
+		     const char *command, pid_t *ret, struct err *e)
+{
+	_cleanup_(call_fini) struct call c = { .argc = 0 };
+	int r = build(o, command, true, &o->daemon.stager_options, "", &c, e);
+
+	if (r < 0)
+		return r;
+	return agt_child_start(&(struct agt_child_opts){ .argv = c.argv,
+							 .envp = envp,
+							 .more_env = c.env,
+							 .stop = stop },
+			       ret, e);
 }
 
 /* How the report of the run that has just ended puts it. */
@@ -82,14 +160,10 @@ static int take_status(struct agt_migration *m, int status, const char *report, 
 
 int agt_staged_run(struct agt_migration *m, struct err *e)
 {
-	char program[PATH_SIZE], report[PATH_SIZE], text[ENV_MAX][AGT_LOGIN_TEXT];
-	char *env[ENV_MAX + 1], **argv;
-	_cleanup_free_ char **owned = NULL;
-	const struct strlist *extra = &m->o->args;
+	_cleanup_(call_fini) struct call c = { .argc = 0 };
 	struct agt_login login;
-	const char *said, *address = "";
+	const char *address = "";
 	int status = 0, r = agt_login_find(m->o, &login, e);
-	size_t n = 0;
 
 	if (r == 0 && *m->run.existing_target)
 		r = agt_provision_target(m, e);
@@ -111,41 +185,23 @@ int agt_staged_run(struct agt_migration *m, struct err *e)
 			       "the staged sync has no target: set RSYNC_TARGET_HOST, or the key "
 			       "migrate.staged.target_host, or give --target behind \"--\", or a "
 			       "server of the cloud with --existing-target");
-	r = agt_child_find("bin/stager", "stager/stager", program, sizeof(program), e);
+	r = build(m->o, "run", false, &m->o->args, address, &c, e);
 	if (r < 0)
 		return r;
-	argv = owned = calloc(extra->n + 8, sizeof(*owned));
-	if (!owned)
-		return err_set(e, -ENOMEM, "out of memory");
-	said = agt_login_option(extra, "report");
-	if (said)
-		snprintf(report, sizeof(report), "%s", said);
-	else
-		snprintf(report, sizeof(report), "%s/" AGT_FILE_STAGED, m->o->out_dir);
-	argv[n++] = program;
-	argv[n++] = (char *)"run";
-	argv[n++] = (char *)"--state-dir";
-	argv[n++] = (char *)m->o->state_dir;
-	argv[n++] = (char *)"--report";
-	argv[n++] = report;
-	/* What the operator says comes last, and so it wins. */
-	for (size_t i = 0; i < extra->n; i++)
-		argv[n++] = extra->v[i];
-	(void)put_env(m, address, text, env);
 	if (m->dry) {
 		printf("# then, on this host:");
-		for (size_t i = 0; i < n; i++)
-			printf(" %s", argv[i]);
+		for (size_t i = 0; i < c.argc; i++)
+			printf(" %s", c.argv[i]);
 		printf("\n");
 		return 0;
 	}
 	log_info("staged sync to %s", login.host);
-	r = agt_child_run(&(struct agt_child_opts){ .argv = argv,
+	r = agt_child_run(&(struct agt_child_opts){ .argv = c.argv,
 						    .envp = m->ctx->envp,
-						    .more_env = env,
+						    .more_env = c.env,
 						    .stop = m->stop },
 			  &status, e);
 	if (r < 0)
 		return r;
-	return take_status(m, status, report, e);
+	return take_status(m, status, c.report, e);
 }

@@ -3,6 +3,8 @@
 /*
  * agent/staged.h - the other road: stager run, as a program, with what the agent knows.
  */
+#include <sys/types.h>
+
 #include "agent/migration.h"
 
 /*
@@ -11,3 +13,10 @@
  * target is configured.
  */
 int agt_staged_run(struct agt_migration *m, struct err *e) _must_check_;
+
+/* Start "stager COMMAND" ("full") for the daemon, with its options, and leave it to the caller. */
+int agt_staged_start(const struct agt_options *o, char *const *envp, const struct agt_stop *stop,
+		     const char *command, pid_t *ret, struct err *e) _must_check_;
+
+/* Does it have a target?  -ERR_FORBIDDEN: no. */
+int agt_staged_target(const struct agt_options *o, struct err *e) _must_check_;

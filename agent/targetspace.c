@@ -14,7 +14,7 @@
 #include "config/target.h"
 
 #define CONNECT_TIMEOUT_MS 5000
-#define KIB_MAX (UINT64_C(1) << 50) /* so that sums in bytes do not overflow */
+#define KIB_MAX (UINT64_C(1) << 43) /* 8 PiB a disk: what a login prints cannot overflow the sum */
 #define BEGIN "stager-space\n"      /* a login shell may print before it */
 
 /*

@@ -14,7 +14,7 @@
 #define SEGMENT_TRIES 4 /* before the file counts as failed */
 #define ROUNDS        3 /* of comparing it again when it changed meanwhile */
 #define BASIS_LEAST   (1u << 20)  /* a smaller one is not worth a round trip */
-#define SUMS_BYTES    (32u << 20) /* of the basis in one request; a multiple of all blocks */
+#define SUMS_BYTES    (8u << 20)  /* of the basis in one request; a multiple of all blocks */
 
 enum seg_state {
 	SEG_TODO,

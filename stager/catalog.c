@@ -26,6 +26,7 @@ static const char schema[] =
 	" PRIMARY KEY(dir, name)) WITHOUT ROWID;"
 	"CREATE TABLE IF NOT EXISTS dirty(depth INTEGER, id INTEGER, parent INTEGER,"
 	" path BLOB, name BLOB, row BLOB, phase INTEGER, PRIMARY KEY(depth, id)) WITHOUT ROWID;"
+	"CREATE INDEX IF NOT EXISTS dirty_id ON dirty(id);"
 	"CREATE TABLE IF NOT EXISTS link(dir INTEGER, name BLOB, dev INTEGER, ino INTEGER,"
 	" path BLOB, PRIMARY KEY(dir, name)) WITHOUT ROWID;"
 	"CREATE INDEX IF NOT EXISTS link_inode ON link(ino, dev);"
@@ -66,8 +67,8 @@ static const char *const queries[Q_COUNT] = {
 	[Q_PUT_DIRTY] = "INSERT OR REPLACE INTO dirty VALUES(?1,?2,?3,?4,?5,?6,?7)",
 	[Q_DEL_DIRTY] = "DELETE FROM dirty WHERE id=?1",
 	[Q_NEXT_DIRTY] = "SELECT depth,id,parent,path,name,row FROM dirty"
-			 " WHERE (depth<?1 OR (depth=?1 AND id>?2)) AND (phase=?4 OR ?4=0)"
-			 " ORDER BY depth DESC, id LIMIT ?3",
+			 " WHERE (depth,id)<(?1,?2) AND (phase=?4 OR ?4=0)"
+			 " ORDER BY depth DESC, id DESC LIMIT ?3",
 	[Q_PUT_LINK] = "INSERT OR REPLACE INTO link VALUES(?1,?2,?3,?4,?5)",
 	[Q_DEL_LINK] = "DELETE FROM link WHERE dir=?1 AND name=?2",
 	[Q_LINKS_OF] = "SELECT link.dir,link.name,link.path,entry.row FROM link JOIN entry"
@@ -949,7 +950,7 @@ int stg_catalog_next_dirty(struct stg_catalog *c, struct stg_dirty_page *page, s
 	buf_clear(&page->bytes);
 	page->n = 0;
 	sqlite3_bind_int64(s, 1, page->next_depth);
-	sqlite3_bind_int64(s, 2, (int64_t)(page->next_depth == ~0u ? 0 : page->next_id));
+	sqlite3_bind_int64(s, 2, (int64_t)page->next_id);
 	sqlite3_bind_int64(s, 3, STG_PAGE_ROWS);
 	sqlite3_bind_int64(s, 4, page->phase);
 	while (r == 0 && page->n < STG_PAGE_ROWS && (step = sqlite3_step(s)) == SQLITE_ROW) {

@@ -146,6 +146,15 @@ struct stg_move {
  */
 #define STG_MOVED_EPOCH "moved_epoch"
 
+/*
+ * A digest of the rules that the full sync went by, or nothing where it could not read all of
+ * the source: under other rules a directory without a row may be on the target all the same.
+ */
+#define STG_FULL_RULES "full_rules"
+
+/* 1: a full sync with --no-delete has left what it found on the target beside its own. */
+#define STG_EXTRAS_KEPT "extras_kept"
+
 /* The target has moved it: its row, and all that is below it, is under the new name now. */
 int stg_catalog_move(struct stg_catalog *c, const struct stg_move *m, struct err *e)
 	_must_check_;

@@ -40,6 +40,8 @@ void peer_item_done(struct peer *p, struct stg_job *job, struct stg_item *item)
 void peer_item_failed(struct peer *p, struct stg_job *job, struct stg_item *item,
 		      const char *operation, int code, const char *text)
 {
+	if (item->op == STG_OP_REMOVE)
+		atomic_fetch_add(&p->run->count.unremoved, 1);
 	stg_run_entry_error(p->run, item->path,
 			    item->op == STG_OP_DIRMETA ? bytes_of("", 0) : item->name, operation,
 			    code, text);
@@ -154,6 +156,8 @@ int peer_on_refuse(struct peer *p, const struct tp_refusal *m, struct err *e)
 		return peer_big_refused(p, f, m, operation, message(text, m), e);
 	if (!item) {
 		atomic_fetch_add(&p->run->count.failed, 1);
+		if (f->kind == FLIGHT_BELOW)
+			atomic_fetch_add(&p->run->count.unremoved, 1);
 		if (p->run->report)
 			stg_report_add_error(p->run->report, &(struct stg_report_item){
 				.operation = operation, .code = (int)m->error,

@@ -525,15 +525,20 @@ static int remove_stage(struct stg_phase *ph, struct err *e)
 
 /*
  * Some of the plan was not carried out: the catalog does not know what stayed, so the next
- * phase is to ask the target about these directories.
+ * phase is to ask the target about these directories.  And after a full sync it knows nothing
+ * of a source directory that could not be read.
  */
 static int unsure_stage(struct stg_phase *ph, struct err *e)
 {
+	bool unread = atomic_load(&ph->run.count.scan_errors) != 0;
 	struct stg_removal_page *page;
 	int r = 0;
 
-	if (!atomic_load(&ph->run.count.left))
-		return 0;
+	if (unread && ph->kind == STG_PHASE_FULL)
+		r = stg_catalog_set(ph->run.catalog, STG_FULL_RULES, "", e);
+	if (r < 0 || (!unread && !atomic_load(&ph->run.count.left) &&
+		      !atomic_load(&ph->run.count.unremoved)))
+		return r;
 	page = calloc(1, sizeof(*page));
 	if (!page)
 		return no_memory(e);

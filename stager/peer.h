@@ -17,6 +17,7 @@
 #include "common/buf.h"
 #include "common/error.h"
 #include "stager/job.h"
+#include "stager/level.h"
 #include "stager/run.h"
 #include "transport/delta.h"
 #include "transport/frame.h"
@@ -25,11 +26,15 @@
 #include "transport/stream.h"
 
 #define PEER_SLOTS       32          /* listings and signatures under way, and open files */
-#define PEER_OUT_BYTES   (1u << 20)  /* frames and blocks ready to be written */
+#define PEER_OUT_BYTES   (1u << 20)  /* frames and blocks ready to be written, at most */
+#define PEER_OUT_LEAST   (256u << 10) /* and at first: it grows while the link takes all */
 #define PEER_FLIGHTS_MAX 8192u       /* completions not yet acknowledged */
 #define PEER_SIG_BYTES   (32u << 20) /* signatures asked for and not yet used */
 #define PEER_TRIES_MAX   4           /* of one entry, before it counts as failed */
 #define PEER_SCRATCH     (256u << 10)
+#define PEER_SMALL       (128u << 10) /* a smaller file goes in one frame */
+#define PEER_DELTA_MIN   (32u << 10)  /* below, a delta saves less than it costs */
+#define PEER_ATTEMPTS    3            /* to read a file that changes meanwhile */
 #define PEER_CONTENT     (32u << 20) /* a session that has so much to do leaves jobs to others */
 
 /* A completion on its way. */
@@ -114,6 +119,9 @@ struct peer {
 	struct tp_unpack *unpack;
 	struct buf out;      /* frames */
 	struct buf wire;     /* blocks */
+	size_t ahead;        /* bytes of both that may be ready */
+	bool provided;       /* there was as much, when it was looked at last */
+	struct stg_level level; /* of p->pack */
 	struct buf in_wire, in;
 	bool magic, hello, ready;
 	int wake_fd;  /* eventfd: the phase wants something (an epoch, the end) */
@@ -235,6 +243,25 @@ int peer_hash_item(struct peer *p, struct stg_job *job, struct stg_item *item, i
 /* Open the item's file on the source; a descriptor, or -errno. */
 int peer_open_source(struct peer *p, struct bytes path, struct bytes name,
 		     struct stg_stat *ret) _must_check_;
+/* The same without a look at what it is. */
+int peer_open_unseen(struct peer *p, struct bytes path, struct bytes name) _must_check_;
+
+/* --- small.c: files that go in one frame --- */
+
+/*
+ * The file behind fd, seen as *st: its content and hash in one frame; p->xattrs are read.  *st
+ * becomes what was sent.  1: done, or it cannot be read, which was told; 0: it has grown too
+ * large meanwhile; negative.
+ */
+int peer_send_small(struct peer *p, struct stg_job *job, struct stg_item *item, int fd,
+		    struct stg_stat *st, struct err *e) _must_check_;
+/*
+ * The short road for a small file that is still what the scan has seen.  1: done; 0: it is
+ * another kind of item, or something is different: take the long road; negative.
+ */
+int peer_send_settled(struct peer *p, struct stg_job *job, struct stg_item *item,
+		      struct err *e) _must_check_;
+
 /* --- check.c: items of a verification --- */
 
 /* Compare the entry, whose directory is open as dir and which is called name. */

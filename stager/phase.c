@@ -203,12 +203,43 @@ static int check_rules(struct stg_phase *ph, struct err *e)
 	int r = rules_digest(ph->run.filter, now, e);
 
 	if (r == 0 && ph->kind == STG_PHASE_FULL)
-		return stg_catalog_set(ph->run.catalog, "full_rules", now, e);
+		return stg_catalog_set(ph->run.catalog, STG_FULL_RULES, now, e);
 	if (r == 0)
-		r = stg_catalog_get(ph->run.catalog, "full_rules", &kept, e);
+		r = stg_catalog_get(ph->run.catalog, STG_FULL_RULES, &kept, e);
 	if (r > 0)
 		ph->run.compare_new = strcmp(buf_cstr(&kept), now) != 0;
 	return MIN(r, 0);
+}
+
+/*
+ * What a full sync without deletes left on the target is in no row.  The first phase that may
+ * delete looks for it.
+ */
+static int check_extras(struct stg_phase *ph, struct err *e)
+{
+	struct stg_run *run = &ph->run;
+	uint64_t kept;
+	int r;
+
+	if (ph->kind == STG_PHASE_FULL && (!run->delete || !run->resumed))
+		return stg_catalog_set_number(run->catalog, STG_EXTRAS_KEPT,
+					      !run->delete && run->compare, e);
+	r = stg_catalog_get_number(run->catalog, STG_EXTRAS_KEPT, &kept, e);
+	if (r == 0 && kept && run->delete) {
+		log_info("the full sync deleted nothing: the target is compared");
+		run->compare = true;
+	}
+	return r;
+}
+
+/* It has seen all of both sides. */
+static int end_extras(struct stg_phase *ph, struct err *e)
+{
+	const struct stg_run *run = &ph->run;
+
+	if (!run->delete || run->paths_n || run->skip_n || atomic_load(&run->count.scan_errors))
+		return 0;
+	return stg_catalog_set_number(run->catalog, STG_EXTRAS_KEPT, 0, e);
 }
 
 static int level_of(const struct stg_options *o)
@@ -241,7 +272,7 @@ int stg_phase_init(struct stg_run *run, struct stg_migration *m, enum stg_phase_
 		.delete_limited = m->opt->max_delete != STG_MAX_DELETE_NONE,
 		.delete_left = m->opt->max_delete,
 		.level = level_of(m->opt),
-		.sessions = m->opt->sessions == STG_SESSIONS_AUTO ? STG_TUNE_MAX :
+		.sessions = m->opt->sessions == STG_SESSIONS_AUTO ? STG_TUNE_FAR_MAX :
 								    m->opt->sessions,
 		.sessions_asked = m->opt->sessions == STG_SESSIONS_AUTO ? 0 : m->opt->sessions,
 		.manual = m->opt->resume_mode == STG_RESUME_MANUAL,
@@ -302,6 +333,7 @@ static void report_tuning(struct stg_phase *ph)
 	struct stg_run *run = &ph->run;
 	struct stg_tuning t = {
 		.compression = ph->m->opt->compress,
+		.level_most = atomic_load(&run->count.level_most),
 		.bytes_raw = atomic_load(&run->count.raw),
 		.bytes_packed = atomic_load(&run->count.packed),
 	};
@@ -418,9 +450,13 @@ static int run_phase(struct stg_phase *ph, struct err *e)
 	if (r == 0)
 		r = check_rules(ph, e);
 	if (r == 0)
+		r = check_extras(ph, e);
+	if (r == 0)
 		r = begin_history(ph, e);
 	if (r == 0)
 		r = stg_pass_run(ph, e);
+	if (r == 0)
+		r = end_extras(ph, e);
 	warn_left(ph);
 	return r < 0 ? r : finish(ph, e);
 }

@@ -663,13 +663,18 @@ static void put_sessions(struct stg_report *r, const struct stg_session_stats *s
 /* Why zstd was used, or was not, as far as the figures tell. */
 static void compression_reason(const struct stg_tuning *t, char *out, size_t max)
 {
+	char level[64] = "";
+
+	if (t->level_most > 1)
+		snprintf(level, sizeof(level), ", at up to level %d as the line was slow",
+			 t->level_most);
 	if (t->compression >= 0)
 		snprintf(out, max, "asked for");
 	else if (!t->bytes_raw)
 		snprintf(out, max, "nothing was sent");
 	else
-		snprintf(out, max, "what was sent shrank to %u%%; what does not shrink goes plain",
-			 (unsigned)(100.0 * (double)t->bytes_packed / (double)t->bytes_raw));
+		snprintf(out, max, "what was sent shrank to %u%%%s; what does not shrink goes plain",
+			 (unsigned)(100.0 * (double)t->bytes_packed / (double)t->bytes_raw), level);
 }
 
 void stg_report_set_tuning(struct stg_report *r, const struct stg_tuning *t)

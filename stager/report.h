@@ -112,6 +112,7 @@ struct stg_tuning {
 	unsigned sessions;           /* that it might open */
 	const char *sessions_reason; /* NULL: none was needed */
 	int compression;             /* as asked for: below 0 auto, 0 off, else a level */
+	int level_most;              /* of auto, the highest that a session has chosen; 0: none has */
 	uint64_t bytes_raw, bytes_packed; /* before and after it */
 	uint64_t in_flight_bytes;    /* that a session prepares before the link takes them */
 };

@@ -50,6 +50,9 @@ struct stg_counters {
 	atomic_uint_fast64_t scanned, scanned_bytes, changed, deleted, skipped_by_hash;
 	atomic_uint_fast64_t acked_before, literal, matched;
 	atomic_uint_fast64_t raw, packed; /* bytes of frames, before and after compression */
+	atomic_uint_fast64_t waits_window; /* writes that waited for the peer's window... */
+	atomic_uint_fast64_t waits_line;   /* ...and for the line */
+	atomic_int level_most;            /* of zstd, that a session has chosen */
 	atomic_uint_fast64_t wire_out;    /* bytes that the links have taken */
 	atomic_uint_fast64_t reconnects, vanished, failed, live, kept;
 	atomic_uint_fast64_t acked; /* completions of any kind */
@@ -57,6 +60,7 @@ struct stg_counters {
 	atomic_uint_fast64_t rechecked; /* looked at again, and nothing had changed */
 	atomic_uint_fast64_t planned, planned_bytes, planned_removals;
 	atomic_uint_fast64_t left;        /* not deleted, because of --max-delete */
+	atomic_uint_fast64_t unremoved;   /* not deleted, because that failed */
 	atomic_uint_fast64_t scan_errors; /* what could not be read: nothing is deleted then */
 };
 

@@ -2,6 +2,7 @@
 #include "stager/sender.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -333,8 +334,13 @@ static int write_link(struct peer *p, struct err *e)
 		n = p->link->ops->write(p->link, b.p, b.n);
 		p->accepted += (uint64_t)MAX(n, (ssize_t)0);
 		charge(p, b.n);
-		if (n == -EAGAIN)
+		if (n == -EAGAIN) {
+			atomic_fetch_add_explicit(p->link->window_full ?
+							  &p->run->count.waits_window :
+							  &p->run->count.waits_line,
+						  1, memory_order_relaxed);
 			break;
+		}
 		if (n < 0) {
 			/* What the receiver said before it hung up matters more. */
 			int r;
@@ -353,6 +359,24 @@ static int write_link(struct peer *p, struct err *e)
 	return done;
 }
 
+static int next_level(struct peer *p)
+{
+	size_t ready = buf_len(&p->wire);
+	enum stg_level_ready how = !ready ? STG_LEVEL_DRY :
+				   ready >= p->ahead / 2 ? STG_LEVEL_FULL : STG_LEVEL_SOME;
+	atomic_int *most = &p->run->count.level_most;
+	struct timespec cpu = { 0 };
+	int level;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
+	level = stg_level_step(&p->level, how, clock_mono_ns(),
+			       cpu.tv_sec * 1000000000LL + cpu.tv_nsec);
+	/* Two sessions at once may lose one: the report tells roughly. */
+	if (level > atomic_load_explicit(most, memory_order_relaxed))
+		atomic_store_explicit(most, level, memory_order_relaxed);
+	return level;
+}
+
 static int pack(struct peer *p, bool flush, struct err *e)
 {
 	size_t raw = buf_len(&p->out), packed = buf_len(&p->wire);
@@ -360,6 +384,8 @@ static int pack(struct peer *p, bool flush, struct err *e)
 
 	if (!p->pack || !raw || packed >= PEER_OUT_BYTES)
 		return 0;
+	if (p->run->level == TP_LEVEL_AUTO && p->features & TP_FEATURE_LEVELS)
+		tp_pack_set_level(p->pack, next_level(p));
 	r = tp_pack(p->pack, &p->out, flush, &p->wire, e);
 	atomic_fetch_add_explicit(&p->run->count.raw, raw - buf_len(&p->out),
 				  memory_order_relaxed);
@@ -391,14 +417,21 @@ static bool nothing_owed(const struct peer *p)
 	       atomic_load(&p->durable) >= p->synced;
 }
 
+static bool has_room(const struct peer *p)
+{
+	return buf_len(&p->out) + buf_len(&p->wire) < p->ahead;
+}
+
 /* Fill p->out while there is room and work.  1: something was produced. */
 static int produce(struct peer *p, struct err *e)
 {
 	int r = ask_sync(p, e), done = 0, quiet = 0;
 
+	/* What is ready on a slow link was packed before it was known how slow that is. */
+	if (p->provided && !buf_len(&p->wire))
+		p->ahead = MIN(2 * p->ahead, (size_t)PEER_OUT_BYTES);
 	/* A file that is only read gives no output: what there is must not wait for its end. */
-	while (r >= 0 && quiet < QUIET_STEPS &&
-	       buf_len(&p->out) + buf_len(&p->wire) < PEER_OUT_BYTES) {
+	while (r >= 0 && quiet < QUIET_STEPS && has_room(p)) {
 		size_t had = buf_len(&p->out);
 
 		r = peer_generate(p, e);
@@ -409,14 +442,14 @@ static int produce(struct peer *p, struct err *e)
 		if (buf_len(&p->out) >= TP_BLOCK_RAW_MAX)
 			r = pack(p, false, e);
 	}
+	p->provided = !has_room(p);
 	return r < 0 ? r : done;
 }
 
 static int wait_link(struct peer *p, struct err *e)
 {
 	bool admitted = atomic_load(&p->run->admitted);
-	bool want_work = p->ready && admitted && peer_wants_job(p) &&
-			 buf_len(&p->out) + buf_len(&p->wire) < PEER_OUT_BYTES;
+	bool want_work = p->ready && admitted && peer_wants_job(p) && has_room(p);
 	int pause_ms = stg_bwlimit_pause_ms(p->run->bwlimit, buf_len(&p->wire));
 	struct epoll_event ev = { .events = EPOLLIN };
 	uint64_t woken;
@@ -482,7 +515,7 @@ static int say_hello(struct peer *p, struct err *e)
 	struct tp_hello m = {
 		.version_min = TP_VERSION_MIN,
 		.version_max = TP_VERSION_MAX,
-		.features = TP_FEATURE_ZSTD | TP_FEATURE_CHECK,
+		.features = TP_FEATURE_ZSTD | TP_FEATURE_CHECK | TP_FEATURE_LEVELS,
 		.flags = p->run->verify ? 0 : TP_H_CREATE_ROOT,
 		.session = (uint16_t)p->index,
 		.idle_s = p->run->opt->timeout_s,
@@ -517,6 +550,9 @@ static int open_connection(struct peer *p, struct err *e)
 	p->accepted = p->charged = p->link->bytes_written;
 	p->magic = p->hello = p->ready = false;
 	p->synced = 0;
+	p->ahead = PEER_OUT_LEAST;
+	p->provided = false;
+	p->level = stg_level_begin(atomic_load(&p->run->connector->handshake_ns));
 	atomic_store(&p->durable, 0);
 	p->heard_ns = p->wrote_ns = clock_mono_ns();
 	r = tp_unpack_new(&p->unpack, e);
@@ -660,6 +696,16 @@ static bool has_content(struct stg_run *run, unsigned sessions)
 	return found >= done + sessions * CONTENT_PER_SESSION && stg_queue_busy(run->queue);
 }
 
+/* Sleep so long, or until somebody wakes the sessions. */
+static void rest(struct peer *p, int ms)
+{
+	struct pollfd f = { .fd = p->wake_fd, .events = POLLIN };
+	uint64_t woken;
+
+	if (poll(&f, 1, ms) > 0)
+		(void)!read(p->wake_fd, &woken, sizeof(woken));
+}
+
 /*
  * The first session is always there, and in a full sync those that may be will be needed;
  * else a further one waits until there is work for it.
@@ -675,7 +721,7 @@ static bool wait_for_work(struct peer *p, struct stg_senders *s)
 			return false;
 		if (may && (run->eager || has_work(run, p->index) || has_content(run, p->index)))
 			return true;
-		nanosleep(&(struct timespec){ .tv_nsec = may ? 5000000 : 20000000 }, NULL);
+		rest(p, may ? 5 : 20);
 	}
 	return true;
 }
@@ -706,6 +752,8 @@ void stg_senders_tune(struct stg_senders *s)
 		.ns = clock_mono_ns(),
 		.bytes = atomic_load(&run->count.wire_out),
 		.handshake_ns = atomic_load(&run->connector->handshake_ns),
+		.waits_window = atomic_load(&run->count.waits_window),
+		.waits_line = atomic_load(&run->count.waits_line),
 	};
 	unsigned before = s->tune.allowed;
 

@@ -17,7 +17,10 @@
 #include "stager/options.h"
 #include "transport/install.h"
 #include "transport/link.h"
+#include "transport/protocol.h"
 #include "transport/session.h"
+
+#define STOP_POLL_MS 200
 
 struct stg_ssh {
 	struct stg_connector connector;
@@ -27,6 +30,11 @@ struct stg_ssh {
 	pthread_mutex_t installing; /* only one session at a time looks after the receiver */
 	struct stg_bwlimit *bwlimit; /* holds for the receiver's upload, too; NULL: none */
 	struct buf command;         /* starts it, after checking it itself; empty: not known */
+	/* The same if it is there already; made beside the first login, for hashing takes time. */
+	struct buf guess;
+	pthread_t guesser;
+	bool guessing; /* the thread runs, or is to be joined */
+	bool guessed;
 };
 
 /* A session and its one channel, as one link. */
@@ -34,6 +42,7 @@ struct ssh_link {
 	struct tp_link link;
 	struct tp_session *session;
 	struct tp_link *channel;
+	struct buf ahead; /* what was read to see that the receiver runs */
 };
 
 static struct ssh_link *of(struct tp_link *l)
@@ -48,8 +57,16 @@ static void count(struct ssh_link *s)
 
 static ssize_t ssh_read(struct tp_link *l, void *p, size_t n)
 {
-	ssize_t r = of(l)->channel->ops->read(of(l)->channel, p, n);
+	struct buf *ahead = &of(l)->ahead;
+	ssize_t r;
 
+	if (buf_len(ahead)) {
+		n = MIN(n, buf_len(ahead));
+		memcpy(p, buf_view(ahead).p, n);
+		buf_consume(ahead, n);
+		return (ssize_t)n;
+	}
+	r = of(l)->channel->ops->read(of(l)->channel, p, n);
 	count(of(l));
 	return r;
 }
@@ -59,11 +76,14 @@ static ssize_t ssh_write(struct tp_link *l, const void *p, size_t n)
 	ssize_t r = of(l)->channel->ops->write(of(l)->channel, p, n);
 
 	count(of(l));
+	l->window_full = of(l)->channel->window_full;
 	return r;
 }
 
 static int ssh_wait(struct tp_link *l, bool want_write, int extra_fd, int timeout_ms)
 {
+	if (buf_len(&of(l)->ahead))
+		timeout_ms = 0;
 	return of(l)->channel->ops->wait(of(l)->channel, want_write, extra_fd, timeout_ms);
 }
 
@@ -96,6 +116,7 @@ static void ssh_close(struct tp_link *l)
 
 	tp_link_close(s->channel);
 	tp_session_close(s->session);
+	buf_fini(&s->ahead);
 	free(s);
 }
 
@@ -157,23 +178,141 @@ static int open_session(struct stg_ssh *s, const atomic_bool *stop, struct tp_se
 	return tp_session_open(&so, ret, e);
 }
 
-static int start_receiver(struct stg_ssh *s, struct tp_session *session, struct tp_link **ret,
-			  struct err *e)
+static struct tp_receiver_opts receiver_opts(const struct stg_ssh *s)
 {
-	_cleanup_(buf_fini) struct buf command = BUF_INIT;
-	struct tp_receiver_opts ro = {
+	return (struct tp_receiver_opts){
 		.local_path = s->receiver,
 		.remote_path = s->opt->remote_receiver,
 		.version = STAGER_VERSION,
 	};
-	bool self_checking = false;
-	const char *text;
+}
+
+/* --- starting the receiver --- */
+
+static void *guess_main(void *arg)
+{
+	struct tp_receiver_opts ro = receiver_opts(arg);
+	struct err ignored = { 0 };
+
+	/* Whatever is wrong is told when the receiver is to be installed. */
+	if (tp_receiver_command(&ro, &((struct stg_ssh *)arg)->guess, &ignored) < 0)
+		buf_clear(&((struct stg_ssh *)arg)->guess);
+	return NULL;
+}
+
+/* Once: the command of the receiver that should be there is made while sessions log in. */
+static void begin_guess(struct stg_ssh *s)
+{
+	pthread_mutex_lock(&s->installing);
+	if (!s->guessed) {
+		s->guessed = true;
+		s->guessing = pthread_create(&s->guesser, NULL, guess_main, s) == 0;
+	}
+	pthread_mutex_unlock(&s->installing);
+}
+
+static void end_guess(struct stg_ssh *s)
+{
+	if (s->guessing)
+		pthread_join(s->guesser, NULL);
+	s->guessing = false;
+}
+
+/* Of a connection that broke nothing is taken for granted, the target may be another one. */
+static void forget_receiver(struct stg_ssh *s)
+{
+	pthread_mutex_lock(&s->installing);
+	end_guess(s);
+	buf_clear(&s->guess);
+	buf_clear(&s->command);
+	pthread_mutex_unlock(&s->installing);
+}
+
+static int run_command(struct tp_session *session, struct buf *command, struct tp_link **ret,
+		       struct err *e)
+{
+	const char *text = buf_cstr(command);
+
+	if (!text)
+		return err_set(e, -ENOMEM, "start the receiver: out of memory");
+	return tp_session_exec(session, text, ret, e);
+}
+
+/*
+ * Read what the command has to say first.  1: it is the receiver, or at least something that
+ * talks more than a login shell should, and out holds it; 0: it ended, or says nothing.
+ */
+static int hear_receiver(const struct stg_ssh *s, struct tp_link *l, struct buf *out,
+			 struct err *e)
+{
+	int64_t until = clock_mono_ns() + (int64_t)s->opt->connect_timeout_s * 1000000000;
+
+	while (buf_len(out) <= TP_NOISE_MAX) {
+		struct bytes v = buf_view(out);
+		ssize_t n;
+
+		if (v.n && memmem(v.p, v.n, TP_MAGIC, TP_MAGIC_BYTES))
+			return 1;
+		if (buf_reserve(out, TP_NOISE_MAX) < 0)
+			return err_set(e, -ENOMEM, "start the receiver: out of memory");
+		n = l->ops->read(l, out->p + out->n, TP_NOISE_MAX);
+		if (n > 0)
+			out->n += (size_t)n;
+		else if (n == -EAGAIN)
+			n = l->ops->wait(l, false, -1, STOP_POLL_MS);
+		else if (n == 0)
+			return 0;
+		if (n < 0)
+			return err_set(e, (int)n, "%s", l->ops->error(l)->text);
+		if (clock_mono_ns() > until || (s->connector.stop && atomic_load(s->connector.stop)))
+			return 0;
+	}
+	return 1;
+}
+
+/*
+ * In all syncs but the first the receiver is there, and starting it tells so soonest: its
+ * command checks the hash.  1: it runs; 0: it has to be looked after; or negative.
+ */
+static int start_at_once(struct stg_ssh *s, struct tp_session *session, struct tp_link **ret,
+			 struct buf *ahead, struct err *e)
+{
+	_cleanup_(buf_fini) struct buf command = BUF_INIT;
+	struct tp_link *l = NULL;
 	int r;
 
-	/*
-	 * Once it is there, the command alone will do for the other sessions, unless the target
-	 * has no sha256sum: then this side must look at the file before each start.
-	 */
+	pthread_mutex_lock(&s->installing);
+	end_guess(s);
+	r = buf_put_bytes(&command, buf_view(&s->guess));
+	pthread_mutex_unlock(&s->installing);
+	if (r == 0 && !buf_len(&command))
+		return 0;
+	r = run_command(session, &command, &l, e);
+	if (r < 0)
+		return r;
+	r = hear_receiver(s, l, ahead, e);
+	if (r > 0) {
+		*ret = l;
+		return 1;
+	}
+	tp_link_close(l);
+	buf_clear(ahead);
+	return r;
+}
+
+/*
+ * Look what the target is and has, send it the receiver, start that.  Once it is there the
+ * command alone will do for the other sessions, unless the target has no sha256sum: then this
+ * side must look at the file before each start.
+ */
+static int install_and_start(struct stg_ssh *s, struct tp_session *session,
+			     struct tp_link **ret, struct err *e)
+{
+	_cleanup_(buf_fini) struct buf command = BUF_INIT;
+	struct tp_receiver_opts ro = receiver_opts(s);
+	bool self_checking = false;
+	int r;
+
 	pthread_mutex_lock(&s->installing);
 	if (buf_len(&s->command)) {
 		r = buf_put_bytes(&command, buf_view(&s->command));
@@ -181,16 +320,18 @@ static int start_receiver(struct stg_ssh *s, struct tp_session *session, struct 
 		r = tp_install_receiver(session, &ro, &command, &self_checking, e);
 		if (r == 0 && self_checking)
 			r = buf_put_bytes(&s->command, buf_view(&command));
-		log_debug("connected to %s: %s", tp_session_peer(session),
-			  tp_session_methods(session));
 	}
 	pthread_mutex_unlock(&s->installing);
-	if (r < 0)
-		return r;
-	text = buf_cstr(&command);
-	if (!text)
-		return err_set(e, -ENOMEM, "start the receiver: out of memory");
-	return tp_session_exec(session, text, ret, e);
+	return r < 0 ? r : run_command(session, &command, ret, e);
+}
+
+static int start_receiver(struct stg_ssh *s, struct tp_session *session, struct ssh_link *l,
+			  struct err *e)
+{
+	int r = start_at_once(s, session, &l->channel, &l->ahead, e);
+
+	log_debug("connected to %s: %s", tp_session_peer(session), tp_session_methods(session));
+	return r == 0 ? install_and_start(s, session, &l->channel, e) : MIN(r, 0);
 }
 
 static int ssh_connect(struct stg_connector *self, bool again, struct tp_link **ret,
@@ -202,19 +343,19 @@ static int ssh_connect(struct stg_connector *self, bool again, struct tp_link **
 	int r;
 
 	/* Whatever broke the last connection of this session: look at everything again. */
-	if (again) {
-		pthread_mutex_lock(&s->installing);
-		buf_clear(&s->command);
-		pthread_mutex_unlock(&s->installing);
-	}
+	if (again)
+		forget_receiver(s);
+	else
+		begin_guess(s);
 	r = open_session(s, self->stop, &session, e);
 	if (r < 0)
 		return r;
 	l = calloc(1, sizeof(*l));
 	if (!l)
 		return err_set(e, -ENOMEM, "connect: out of memory");
-	r = start_receiver(s, session, &l->channel, e);
+	r = start_receiver(s, session, l, e);
 	if (r < 0) {
+		buf_fini(&l->ahead);
 		free(l);
 		return r;
 	}
@@ -258,8 +399,10 @@ void stg_ssh_free(struct stg_ssh *s)
 	if (!s)
 		return;
 	secret_free(s->password);
+	end_guess(s);
 	pthread_mutex_destroy(&s->installing);
 	buf_fini(&s->command);
+	buf_fini(&s->guess);
 	free(s->receiver);
 	free(s);
 }

@@ -19,17 +19,14 @@
 /*
  * Items become frames here, a little at a time: the loop in sender.c calls peer_generate()
  * while there is room for output, so that answers are read in between.  A small file is one
- * frame; a larger one, or one with holes, is opened, streamed in pieces and closed.
+ * frame (small.c); a larger one, or one with holes, is opened, streamed in pieces and closed.
  *
  * A file is looked at before and after it was read.  When it changed meanwhile it is read
  * again, and when it will not settle it is sent as it is and recorded as not clean, so that
  * the next phase looks at its content again.
  */
-#define SMALL_BYTES     (128u << 10)     /* such a file goes in one frame */
-#define DELTA_MIN_BYTES (32u << 10)      /* below, a delta saves less than it costs */
 #define REREAD_MAX      (64u << 20)      /* a larger file is not read again at once */
 #define DELTA_PROBE_BYTES (4u << 20)     /* after so much, see whether a delta pays */
-#define ATTEMPTS        3
 
 static int no_memory(struct err *e)
 {
@@ -290,11 +287,10 @@ void peer_note_changed(struct peer *p, const struct stg_item *item)
 		  "changed while it was read; sent as it was, due again in the next phase");
 }
 
-int peer_open_source(struct peer *p, struct bytes path, struct bytes name,
-		     struct stg_stat *ret)
+int peer_open_unseen(struct peer *p, struct bytes path, struct bytes name)
 {
 	char z[NAME_MAX + 1];
-	int dir = source_dir(p, path), fd, r;
+	int dir = source_dir(p, path), fd;
 
 	if (dir < 0)
 		return dir;
@@ -303,8 +299,16 @@ int peer_open_source(struct peer *p, struct bytes path, struct bytes name,
 		    O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | O_NOATIME);
 	if (fd < 0 && errno == EPERM)
 		fd = openat(dir, z, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	return fd < 0 ? (errno == ELOOP ? -ESTALE : -errno) : fd;
+}
+
+int peer_open_source(struct peer *p, struct bytes path, struct bytes name,
+		     struct stg_stat *ret)
+{
+	int fd = peer_open_unseen(p, path, name), r;
+
 	if (fd < 0)
-		return errno == ELOOP ? -ESTALE : -errno;
+		return fd;
 	r = peer_restat(fd, "", AT_EMPTY_PATH, ret);
 	if (r == 0 && !S_ISREG(ret->mode))
 		r = -ESTALE; /* it is something else now: the next phase sees what */
@@ -323,51 +327,6 @@ static bool is_dense(int fd, const struct stg_stat *st)
 	if (st->bytes_on_disk >= st->size && st->size <= STG_HIDDEN_HOLE_BYTES)
 		return true;
 	return tp_next_data(fd, 0, st->size, &from, &to) == 0 && from == 0 && to >= st->size;
-}
-
-/* The whole file in one frame.  1: done; 0: it grew too large meanwhile; negative. */
-static int send_small(struct peer *p, struct stg_job *job, struct stg_item *item, int fd,
-		      struct stg_stat *st, struct err *e)
-{
-	struct tp_entry m = { 0 };
-	struct tp_hash_value hash;
-	bool live = false;
-	ssize_t n;
-	int r;
-
-	for (unsigned attempt = 0;; attempt++) {
-		struct stg_stat after;
-
-		n = io_pread_full(fd, p->scratch, PEER_SCRATCH, 0);
-		if (n < 0) {
-			peer_source_error(p, job, item, "read", (int)n);
-			return 1;
-		}
-		r = peer_restat(fd, "", AT_EMPTY_PATH, &after);
-		if (r < 0) {
-			peer_source_error(p, job, item, "stat", r);
-			return 1;
-		}
-		if (n == PEER_SCRATCH)
-			return 0;
-		live = changed(st, &after) || (uint64_t)n != after.size;
-		*st = after;
-		if (!live || attempt == ATTEMPTS)
-			break;
-	}
-	if (live)
-		peer_note_changed(p, item);
-	st->size = (uint64_t)n;
-	tp_hash_content(p->hash, p->scratch, (size_t)n, &hash);
-	m.content = bytes_of(p->scratch, (size_t)n);
-	r = peer_put_entry(p, n || item->defect ? TP_FILE : TP_ENTRY, 0, 0, &m, st, item->name);
-	if (r < 0)
-		return peer_put_failed(p, job, item, r, e) < 0 ? -ENOMEM : 1;
-	peer_count_sent(p, item, (uint64_t)n, 0);
-	if (p->run->progress)
-		stg_progress_add_bytes(p->run->progress, (uint64_t)n);
-	r = peer_fly_row(p, job, item, st, live, &hash, e);
-	return r < 0 ? r : 1;
 }
 
 /* Begin to stream the file behind fd (taken over); sig: of its basis, for a delta. */
@@ -421,8 +380,8 @@ static int start_file(struct peer *p, struct stg_job *job, struct stg_item *item
 	struct stg_stat st = *st_in;
 	int r;
 
-	if (mode == FILE_DATA && st.size < SMALL_BYTES && is_dense(fd, &st)) {
-		r = send_small(p, job, item, fd, &st, e);
+	if (mode == FILE_DATA && st.size < PEER_SMALL && is_dense(fd, &st)) {
+		r = peer_send_small(p, job, item, fd, &st, e);
 		if (r != 0)
 			return r < 0 ? r : 0;
 	}
@@ -474,7 +433,7 @@ static int settle_file(struct peer *p, uint64_t size, bool *ret_live, struct err
 		*ret_live = r < 0;
 		return 1;
 	}
-	if (attempt > ATTEMPTS || (after.size > REREAD_MAX && item->op != STG_OP_CHECK)) {
+	if (attempt > PEER_ATTEMPTS || (after.size > REREAD_MAX && item->op != STG_OP_CHECK)) {
 		*ret_live = true;
 		return 1;
 	}
@@ -682,7 +641,7 @@ static bool wants_delta(const struct peer *p, const struct stg_item *item,
 			const struct stg_stat *st)
 {
 	/* Of a file that is mostly holes, the data alone is sent sooner than all is matched. */
-	return item->op == STG_OP_UPDATE && !item->whole && st->size >= DELTA_MIN_BYTES &&
+	return item->op == STG_OP_UPDATE && !item->whole && st->size >= PEER_DELTA_MIN &&
 	       st->bytes_on_disk >= st->size / 2 && p->sig_bytes < PEER_SIG_BYTES &&
 	       free_slots(p) > PEER_SLOTS / 2;
 }
@@ -847,9 +806,12 @@ static int send_entry(struct peer *p, struct stg_job *job, struct stg_item *item
 {
 	char name[NAME_MAX + 1];
 	struct stg_stat st;
-	int dir = source_dir(p, item->path);
-	int r = dir < 0 ? dir : peer_restat(dir, name_z(name, item->name), 0, &st);
+	int dir, r = peer_send_settled(p, job, item, e);
 
+	if (r != 0)
+		return MIN(r, 0);
+	dir = source_dir(p, item->path);
+	r = dir < 0 ? dir : peer_restat(dir, name_z(name, item->name), 0, &st);
 	if (r < 0) {
 		peer_source_error(p, job, item, "stat", r);
 		return 0;

@@ -10,6 +10,7 @@
 #define STEP         2u
 #define WINDOW_NS    500000000LL
 #define FAR_NS       120000000LL /* a handshake is three round trips: 40 ms each */
+#define WINDOW_PCT   75  /* of what writes waited for, for sessions on a long line to double */
 #define GAIN_PCT     8   /* what further sessions must bring */
 #define IDLE_PCT_MIN 25  /* of the processors, for a session more */
 
@@ -65,21 +66,38 @@ static void end_window(struct stg_tune *t, const struct stg_tune_now *now)
 		settle(t, "throughput grew up to the most that are opened, %u", t->max);
 }
 
+/* A window has been measured on a long line. */
+static void end_far_window(struct stg_tune *t, const struct stg_tune_now *now)
+{
+	uint64_t window = now->waits_window - t->from.waits_window;
+	uint64_t line = now->waits_line - t->from.waits_line;
+
+	t->settled = true;
+	if (window * 100 <= (window + line) * WINDOW_PCT)
+		return;
+	t->allowed = STG_TUNE_FAR_MAX;
+	settle(t, "a long line: the windows of %u held it up", t->max);
+}
+
+static void see_long_line(struct stg_tune *t, const struct stg_tune_now *now)
+{
+	t->far = true;
+	t->allowed = t->max;
+	snprintf(t->reason, sizeof(t->reason), "a long line: the SSH handshake took %u ms",
+		 (unsigned)(now->handshake_ns / 1000000));
+}
+
 void stg_tune_step(struct stg_tune *t, const struct stg_tune_now *now)
 {
 	if (t->settled)
 		return;
-	if (now->handshake_ns >= FAR_NS) {
-		t->allowed = t->max;
-		settle(t, "a long line: the SSH handshake took %u ms",
-		       (unsigned)(now->handshake_ns / 1000000));
-		return;
-	}
+	if (now->handshake_ns >= FAR_NS && !t->far)
+		see_long_line(t, now);
 	/* Only what all of them do, with work for more, tells anything. */
 	if (!now->work || now->ready < t->allowed)
 		t->from_ns = 0;
 	else if (!t->from_ns)
 		begin_window(t, now);
 	else if (now->ns - t->from_ns >= WINDOW_NS)
-		end_window(t, now);
+		t->far ? end_far_window(t, now) : end_window(t, now);
 }

@@ -4,8 +4,10 @@
  * stager/tune.h - how many sessions a phase uses, when that is left to the program.
  *
  * It begins with a few.  On a long line a session carries no more than one window of sshd's
- * channel (2 MiB) for each round trip, whatever the line could take: there as many as may be
- * are opened at once.  Else sessions are added while work waits, processors are idle, and the
+ * channel (2 MiB) for each round trip, whatever the line could take: there many are opened at
+ * once, and as many again when it was the windows that they waited for, and not the line.  The
+ * second lot comes when the first has logged in, for sshd refuses some of more than 10 at a
+ * time that have not (MaxStartups).  Else sessions are added while work waits, processors are idle, and the
  * last ones made it faster.
  *
  * It looks at no clock and no file: the caller says what it sees.
@@ -13,7 +15,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define STG_TUNE_MAX 8u /* of its own accord: each takes about 10 MB here, and a core there */
+#define STG_TUNE_MAX     8u  /* of its own accord: each takes about 10 MB here, and a core there */
+#define STG_TUNE_FAR_MAX 16u /* on a long line, where they mostly wait */
 
 /* What is seen at one moment. */
 struct stg_tune_now {
@@ -22,12 +25,14 @@ struct stg_tune_now {
 	uint64_t cpu_busy, cpu_all; /* ticks of this host's processors; both 0: not known */
 	unsigned ready;        /* sessions that are connected */
 	bool work;             /* more waits than the sessions have */
+	uint64_t waits_window, waits_line; /* so far: what writes waited for */
 	int64_t handshake_ns;  /* the shortest of an SSH handshake so far; 0: none yet */
 };
 
 struct stg_tune {
 	unsigned allowed;      /* sessions that may be opened */
 	unsigned max;
+	bool far;              /* the line is long */
 	bool settled;          /* allowed stays what it is */
 	char reason[128];      /* why it is what it is */
 	/* Of the window that is being measured; from_ns 0: none is. */

@@ -29,7 +29,7 @@ struct tp_sums {
 	uint32_t block;
 	uint32_t full, all; /* blocks: whole ones, and with the short last one */
 	uint32_t *weak;
-	uint64_t *strong;
+	uint32_t *strong;
 	uint32_t *index;    /* by weak sum: numbers of blocks, or NO_BLOCK */
 	unsigned index_shift;
 	uint8_t *filter;
@@ -95,6 +95,11 @@ static uint32_t mix(struct weak w)
 	return (uint32_t)((((uint64_t)w.a << 32 | w.b) * 0x9e3779b97f4a7c15u) >> 32);
 }
 
+static uint32_t strong_of(const uint8_t *p, size_t n)
+{
+	return (uint32_t)tp_hash64(p, n);
+}
+
 int tp_sums_make(struct bytes data, uint32_t block_bytes, struct buf *out)
 {
 	while (data.n) {
@@ -102,7 +107,7 @@ int tp_sums_make(struct bytes data, uint32_t block_bytes, struct buf *out)
 		uint8_t sum[TP_SUM_BYTES];
 
 		le32_put(sum, mix(weak_of(data.p, n)));
-		le64_put(sum + 4, tp_hash64(data.p, n));
+		le32_put(sum + 4, strong_of(data.p, n));
 		if (buf_put(out, sum, sizeof(sum)) < 0)
 			return -ENOMEM;
 		data = bytes_of(data.p + n, data.n - n);
@@ -151,7 +156,7 @@ int tp_sums_put(struct tp_sums *s, uint64_t first, struct bytes wire, struct err
 		return err_set(e, -ERR_PROTOCOL, "sums of a file: not those that were asked for");
 	for (uint64_t i = 0; i < n; i++) {
 		s->weak[first + i] = le32_get(wire.p + i * TP_SUM_BYTES);
-		s->strong[first + i] = le64_get(wire.p + i * TP_SUM_BYTES + 4);
+		s->strong[first + i] = le32_get(wire.p + i * TP_SUM_BYTES + 4);
 	}
 	return 0;
 }
@@ -205,14 +210,14 @@ int tp_sums_ready(struct tp_sums *s, struct err *e)
 
 static bool is_strong(const struct tp_sums *s, uint32_t block, const uint8_t *p, size_t n)
 {
-	return tp_hash64(p, n) == s->strong[block];
+	return strong_of(p, n) == s->strong[block];
 }
 
 /* A whole block with this weak sum and the bytes at p, or NO_BLOCK. */
 static uint32_t lookup(const struct tp_sums *s, uint32_t weak, const uint8_t *p)
 {
 	uint32_t mask = UINT32_MAX >> s->index_shift, at = weak >> s->index_shift;
-	uint64_t strong = 0;
+	uint32_t strong = 0;
 	bool known = false;
 
 	for (uint32_t i = 0; i < PROBES_MAX; i++, at = (at + 1) & mask) {
@@ -223,7 +228,7 @@ static uint32_t lookup(const struct tp_sums *s, uint32_t weak, const uint8_t *p)
 		if (s->weak[there] != weak)
 			continue;
 		if (!known)
-			strong = tp_hash64(p, s->block);
+			strong = strong_of(p, s->block);
 		known = true;
 		if (s->strong[there] == strong)
 			return there;

@@ -3,7 +3,7 @@
 /*
  * transport/blocks.h - what a big file has in common with its older self on the target.
  *
- * The receiver sums the basis block by block: a weak sum that can be rolled and 64 bits of
+ * The receiver sums the basis block by block: a weak sum that can be rolled and 32 bits of
  * XXH3.  The driver collects the sums, in any order and from several sessions, and matches
  * parts of the new file against all of them, several at a time.
  *
@@ -11,8 +11,10 @@
  * strong sum decides, at the speed of memory; only where that fails every offset is tried by
  * its weak sum.  rsync and librsync try every offset of all that is no match.
  *
- * 64 bits can be made to collide, and the target is not trusted: whoever uses a match checks
- * the result by its whole hash.
+ * 32 bits and 32 are enough: in a new file of 1 TiB that has nothing in common with its basis
+ * of 1 TiB, 2^40 offsets meet 2^20 blocks, and one such file in 16 has a false match.  Bits can be
+ * made to collide, too, and the target is not trusted: whoever uses a match checks the result
+ * by its whole hash, and a false match costs a segment that is sent again, whole.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,10 +22,10 @@
 #include "common/buf.h"
 #include "common/error.h"
 
-#define TP_SUM_BYTES  12u          /* one block on the wire: le32 weak, le64 strong */
+#define TP_SUM_BYTES   8u          /* one block on the wire: le32 weak, le32 strong */
 #define TP_BLOCK_LEAST (16u << 10)
 #define TP_BLOCK_MOST  (8u << 20)
-#define TP_SUMS_MAX    (1u << 22)  /* blocks; 48 MiB of sums and half as much of index */
+#define TP_SUMS_MAX    (1u << 22)  /* blocks; 32 MiB of sums and as much of index */
 
 /*
  * The block size for a basis of so many bytes: near the square root, as in rsync, so that the

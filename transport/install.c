@@ -399,6 +399,20 @@ static int receiver_load(const struct tp_receiver_opts *o, struct receiver *rcv,
 	return r < 0 ? err_set(e, r, "out of memory") : 0;
 }
 
+int tp_receiver_command(const struct tp_receiver_opts *o, struct buf *ret_command, struct err *e)
+{
+	_cleanup_(receiver_fini) struct receiver rcv = { 0 };
+	int r;
+
+	if (o->remote_path)
+		return err_set(e, -ENOTSUP, "%s: its hash is known on the target alone",
+			       o->remote_path);
+	r = receiver_load(o, &rcv, e);
+	if (r == 0 && put_command(&rcv, true, ret_command) < 0)
+		r = err_set(e, -ENOMEM, "out of memory");
+	return r;
+}
+
 int tp_install_receiver(struct tp_session *s, const struct tp_receiver_opts *o,
 			struct buf *ret_command, bool *ret_self_checking, struct err *e)
 {

@@ -39,6 +39,15 @@ int tp_install_receiver(struct tp_session *s, const struct tp_receiver_opts *o,
 			struct buf *ret_command, bool *ret_self_checking, struct err *e)
 	_must_check_;
 
+/*
+ * The command that tp_install_receiver() would append, without asking the target: append it.
+ * Where the receiver was never installed, was changed or cannot be hashed, it ends with
+ * TP_RECEIVER_CHANGED_STATUS instead of starting anything.  -ENOTSUP: with remote_path, whose
+ * hash is not known on this side; else as for reading local_path.
+ */
+int tp_receiver_command(const struct tp_receiver_opts *o, struct buf *ret_command, struct err *e)
+	_must_check_;
+
 /* Remove every receiver of ours, and the directory when it is empty then.  0 or negative. */
 int tp_remove_receiver(struct tp_session *s, struct err *e) _must_check_;
 

@@ -65,6 +65,7 @@ struct tp_link {
 	const struct tp_link_ops *ops;
 	uint64_t bytes_read;    /* from the network, everything that SSH adds included */
 	uint64_t bytes_written;
+	bool window_full;       /* the last write took nothing as the peer's window was used up */
 };
 
 #define TP_SAID_MAX 8192

@@ -20,7 +20,7 @@
  *   +--------------------+--------------------+
  *   bits 0..23: length, 1..TP_BLOCK_MAX; bit 31 (Z): the bytes are the next piece of the
  *   direction's one zstd stream, flushed at the end of the block (a plain block is no part
- *   of that stream); the other bits are 0.  A block unpacks to at most TP_BLOCK_RAW_MAX.
+ *   of that stream), which is one frame of zstd, or with LEVELS several; the other bits are 0.  A block unpacks to at most TP_BLOCK_RAW_MAX.
  *
  * Frames.  The unpacked bytes are a sequence of frames, which may cross block borders:
  *
@@ -66,8 +66,8 @@
 #define TP_MAGIC_BYTES 16
 #define TP_NOISE_MAX   65536u
 
-#define TP_VERSION_MIN 2u /* segments, and hashes of big files are trees */
-#define TP_VERSION_MAX 2u
+#define TP_VERSION_MIN 3u /* sums of blocks are of 8 bytes */
+#define TP_VERSION_MAX 3u
 
 #define TP_BLOCK_HEAD    4u
 #define TP_BLOCK_Z       0x80000000u
@@ -95,6 +95,7 @@
 enum tp_feature {
 	TP_FEATURE_ZSTD = 1u << 0, /* Z blocks, both directions */
 	TP_FEATURE_CHECK = 1u << 1, /* CHECK, CHECKLINK, DIFFER */
+	TP_FEATURE_LEVELS = 1u << 2, /* the zstd stream may be of several frames */
 };
 
 enum tp_type {

@@ -16,6 +16,8 @@
 #include <fcntl.h>
 #include <libssh2.h>
 #include <libssh2_sftp.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <pwd.h>
@@ -48,9 +50,16 @@
 #define WINDOW_BYTES (8u << 20) /* what the peer may send ahead: 80 MB/s at 100 ms */
 #define PACKET_BYTES 32768
 #define OUTQ_FLUSH (128u << 10)   /* packets gathered before one send() */
-#define OUTQ_MAX (512u << 10)     /* no more is taken from the caller beyond this */
+#define OUTQ_MAX OUTQ_FLUSH       /* no more is taken from the caller beyond this */
+/*
+ * What the kernel takes beyond what the line has room for.  It would take megabytes, and what
+ * is with the kernel can be neither packed harder nor left to a faster session.
+ */
+#define UNSENT_BYTES (256 << 10)
 #define READ_MAX (256u << 10)     /* libssh2 opens the window by this much each time */
 #define STUCK_MAX 32768           /* libssh2 cuts writes at 32700 */
+#define AHEAD_BYTES (256u << 10)  /* of the peer's program, on a line without delay */
+#define AHEAD_PER_US 256u         /* more for each microsecond of it: 256 MB/s */
 #define KNOWN_HOSTS_MAX (16u << 20)
 #define AGENT_KEYS_MAX 4 /* sshd hangs up after 6 failures; leave some to the other methods */
 
@@ -91,10 +100,13 @@ struct tp_session {
 	bool write_blocked; /* the last write waits for something from the peer */
 	bool dead;          /* callbacks fail at once: for a close that must not wait */
 	bool no_sftp;       /* tried in vain */
+	bool opens_early;   /* the server is OpenSSH's: see is_far_ahead() */
 	int io_errno;       /* why the socket failed; 0: it did not */
 	bool peer_closed;
 	int64_t heard_ns;   /* when the last byte came */
 	int64_t asked_ns;   /* when the last keep-alive went out */
+	int64_t trip_ns;    /* the shortest time in which a channel was opened; 0: none was */
+	uint64_t window_max; /* the most that the link's peer would take at once so far */
 	struct buf outq;
 	uint8_t *stuck;
 	size_t stuck_n;
@@ -490,6 +502,7 @@ static int prefer_ciphers(struct tp_session *s, const struct tp_session_opts *o,
 
 static int handshake(struct tp_session *s, int64_t until, struct err *e)
 {
+	const char *banner;
 	int rc;
 
 	/* Left in the middle of a key exchange, libssh2 would lose track of its keys. */
@@ -507,6 +520,8 @@ static int handshake(struct tp_session *s, int64_t until, struct err *e)
 			       "%s: SSH handshake: %s; check that this port is sshd's, and its log"
 			       " (MaxStartups, host keys, ciphers)",
 			       s->peer, ssh_why(s));
+	banner = libssh2_session_banner_get(s->ssh);
+	s->opens_early = banner && !strncmp(banner, "SSH-2.0-OpenSSH_", 16);
 	snprintf(s->methods, sizeof(s->methods), "kex %s, cipher %s, mac %s, host key %s",
 		 libssh2_session_methods(s->ssh, LIBSSH2_METHOD_KEX) ?: "?",
 		 libssh2_session_methods(s->ssh, LIBSSH2_METHOD_CRYPT_CS) ?: "?",
@@ -936,6 +951,9 @@ static int session_start(struct tp_session *s, const struct tp_session_opts *o, 
 	r = connect_tcp(s->host, s->port, timeout_s * 1000, s->stop, &s->fd, e);
 	if (r < 0)
 		return err_ctx(e, r, "%s", s->peer);
+	/* Without it all works as well, with more on the way. */
+	(void)setsockopt(s->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &(int){ UNSENT_BYTES },
+			 sizeof(int));
 #if LIBSSH2_VERSION_NUM >= 0x010b01
 	libssh2_session_callback_set2(s->ssh, LIBSSH2_CALLBACK_SEND, (libssh2_cb_generic *)on_send);
 	libssh2_session_callback_set2(s->ssh, LIBSSH2_CALLBACK_RECV, (libssh2_cb_generic *)on_recv);
@@ -1015,7 +1033,7 @@ void tp_session_wire_bytes(const struct tp_session *s, uint64_t *ret_read, uint6
 static int channel_open(struct tp_session *s, const char *command, LIBSSH2_CHANNEL **ret,
 			struct err *e)
 {
-	int64_t until = deadline_s(s->idle_s);
+	int64_t until = deadline_s(s->idle_s), begun = clock_mono_ns(), trip;
 	LIBSSH2_CHANNEL *c;
 	int rc;
 
@@ -1024,6 +1042,8 @@ static int channel_open(struct tp_session *s, const char *command, LIBSSH2_CHANN
 	if (!c)
 		return ssh_fail(s, libssh2_session_last_errno(s->ssh), -ERR_SSH,
 				"open a channel (does sshd's MaxSessions allow it?)", e);
+	trip = clock_mono_ns() - begun;
+	s->trip_ns = s->trip_ns ? MIN(s->trip_ns, trip) : trip;
 	rc = AWAIT(s, until, libssh2_channel_process_startup(c, "exec", 4, command,
 							     (unsigned)strlen(command)));
 	if (rc) {
@@ -1099,6 +1119,21 @@ static ssize_t link_read(struct tp_link *l, void *p, size_t n)
 }
 
 /*
+ * What its program has not taken yet, OpenSSH's server copies to a larger place with each
+ * packet that comes: 2 MiB ahead, which is its window, cost it 64 times as much as 256 KiB.
+ * So on a short line no more is sent ahead than keeps the program busy.  Only with a server
+ * that opens the window again after each 96 KiB (channels.c), whatever is left of it.
+ */
+static bool is_far_ahead(struct tp_session *s)
+{
+	uint64_t room = libssh2_channel_window_write_ex(s->channel, NULL);
+	uint64_t most = AHEAD_BYTES + (uint64_t)s->trip_ns / 1000 * AHEAD_PER_US;
+
+	s->window_max = MAX(s->window_max, room);
+	return s->window_max - room >= most && s->opens_early;
+}
+
+/*
  * One packet.  The count, 0: blocked until the peer says something, or negative.  A blocked
  * write that libssh2 has begun must be repeated with its bytes; it is one with room in the
  * window, since without room it does not begin.
@@ -1108,13 +1143,18 @@ static ssize_t write_packet(struct tp_session *s, const uint8_t *p, size_t n)
 	ssize_t r;
 
 	n = MIN(n, (size_t)STUCK_MAX);
+	if (!s->stuck_n && is_far_ahead(s)) {
+		s->write_blocked = true;
+		return 0;
+	}
 	r = libssh2_channel_write_ex(s->channel, 0, (const char *)p, n);
 	if (r > 0)
 		return r;
 	if (r < 0 && r != LIBSSH2_ERROR_EAGAIN)
 		return link_fail(s, "write");
 	s->write_blocked = true;
-	if (s->stuck_n || libssh2_channel_window_write_ex(s->channel, NULL) == 0)
+	s->link.window_full = libssh2_channel_window_write_ex(s->channel, NULL) == 0;
+	if (s->stuck_n || s->link.window_full)
 		return 0;
 	memcpy(s->stuck, p, n);
 	s->stuck_n = n;
@@ -1158,7 +1198,7 @@ static ssize_t link_write(struct tp_link *l, const void *p, size_t n)
 	struct tp_session *s = session_of(l);
 	ssize_t r;
 
-	s->write_blocked = false;
+	s->write_blocked = l->window_full = false;
 	if (outq_flush(s) < 0)
 		return link_fail(s, "write");
 	/* One look at the socket a call is enough, not one a packet. */
@@ -1354,6 +1394,7 @@ int tp_session_exec(struct tp_session *s, const char *command, struct tp_link **
 	if (r < 0)
 		return r;
 	s->link.ops = &session_link_ops;
+	s->window_max = 0;
 	s->write_blocked = false;
 	s->stuck_n = 0;
 	s->err = (struct err){ 0 };

@@ -22,6 +22,7 @@
 
 struct tp_pack {
 	ZSTD_CCtx *z; /* NULL: plain blocks only */
+	int level, next_level; /* that of the frame at work, and the one asked for */
 	unsigned poor;  /* blocks in a row that did not shrink */
 	unsigned skip;  /* blocks to go until zstd is tried in any case */
 	unsigned blind; /* blocks to go until the sample is believed again */
@@ -63,8 +64,14 @@ int tp_pack_new(int level, struct tp_pack **ret, struct err *e)
 		tp_pack_free(p);
 		return zstd_err(e, -EINVAL, "set up zstd", r);
 	}
+	p->level = p->next_level = level;
 	*ret = p;
 	return 0;
+}
+
+void tp_pack_set_level(struct tp_pack *p, int level)
+{
+	p->next_level = level;
 }
 
 void tp_pack_free(struct tp_pack *p)
@@ -141,19 +148,34 @@ static int put_plain(struct buf *out, const uint8_t *data, size_t n, struct err 
 	return 0;
 }
 
+/* A frame of zstd has one level: end the one at work, so that the next begins with another. */
+static size_t change_level(struct tp_pack *p, ZSTD_outBuffer *zout)
+{
+	ZSTD_inBuffer none = { NULL, 0, 0 };
+	size_t r = ZSTD_compressStream2(p->z, zout, &none, ZSTD_e_end);
+
+	if (!ZSTD_isError(r))
+		r = ZSTD_CCtx_setParameter(p->z, ZSTD_c_compressionLevel, p->next_level);
+	p->level = p->next_level;
+	return r;
+}
+
 static int put_packed(struct tp_pack *p, struct buf *out, const uint8_t *data, size_t n,
 		      struct err *e)
 {
 	ZSTD_inBuffer zin = { data, n, 0 };
 	ZSTD_outBuffer zout = { 0 };
-	size_t r;
+	size_t r = 0;
 
-	/* The bound is one frame's; its head and the flush are a few bytes more. */
+	/* The bound is one frame's; heads, the flush and an end are a few bytes more. */
 	zout.size = MIN(ZSTD_compressBound(n) + 64, (size_t)TP_BLOCK_MAX);
 	if (buf_reserve(out, TP_BLOCK_HEAD + zout.size) < 0)
 		return err_set(e, -ENOMEM, "out of memory for a block");
 	zout.dst = out->p + out->n + TP_BLOCK_HEAD;
-	r = ZSTD_compressStream2(p->z, &zout, &zin, ZSTD_e_flush);
+	if (p->level != p->next_level)
+		r = change_level(p, &zout);
+	if (!ZSTD_isError(r))
+		r = ZSTD_compressStream2(p->z, &zout, &zin, ZSTD_e_flush);
 	if (ZSTD_isError(r))
 		return zstd_err(e, -ENOMEM, "pack", r);
 	if (r || zin.pos < n)
@@ -235,8 +257,6 @@ static int get_packed(struct tp_unpack *u, const uint8_t *p, size_t n, struct bu
 		r = ZSTD_decompressStream(u->z, &zout, &zin);
 		if (ZSTD_isError(r))
 			return zstd_err(e, -ERR_PROTOCOL, "unpack a block", r);
-		if (r == 0)
-			return err_set(e, -ERR_PROTOCOL, "the packed stream has ended");
 	}
 	if (zout.pos > TP_BLOCK_RAW_MAX)
 		return err_set(e, -ERR_PROTOCOL, "a block unpacks to more than %u bytes",

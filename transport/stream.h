@@ -20,6 +20,12 @@ int tp_pack_new(int level, struct tp_pack **ret, struct err *e) _must_check_;
 void tp_pack_free(struct tp_pack *p); /* NULL is fine */
 
 /*
+ * Blocks are packed at this level (1..19) from the next one on.  Only where the peer names
+ * TP_FEATURE_LEVELS, and not after TP_LEVEL_OFF.
+ */
+void tp_pack_set_level(struct tp_pack *p, int level);
+
+/*
  * Take bytes of frames from in (consumed) and append blocks to out: whole blocks only, or
  * with flush all there is.  Data that does not shrink goes plain, and zstd is left alone for
  * a while before it is tried again.

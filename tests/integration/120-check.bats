@@ -166,6 +166,34 @@ PY
 	[[ ${lines[0]} == WARN*"could not tell: "* ]]
 }
 
+@test "check: bonds, bridges, VLANs, veth and macvlan raise no false alarm about MACs" {
+	[ "$(id -u)" -eq 0 ] || skip "only root can make interfaces"
+	# As a container sees it: no card, and one address on several of the kernel's inventions.
+	cat >"$W/interfaces" <<-'END'
+	mount -t sysfs none /sys || exit 77
+	mac=02:00:00:00:00:07
+	ip link add veth1 type veth peer name veth2 || exit 77
+	ip link set veth1 address $mac up
+	ip link set veth2 address $mac up
+	for kind in bridge bond dummy; do
+		ip link add ${kind}0 type $kind 2>/dev/null && ip link set ${kind}0 address $mac up
+	done
+	ip link add link veth1 name veth1.5 type vlan id 5 2>/dev/null
+	ip link add link veth1 name macvlan0 address $mac type macvlan 2>/dev/null
+	ip link set veth2 master bridge0 2>/dev/null
+	ip -o link >&2
+	ip address add 192.0.2.9/24 dev veth1
+	ip route add default via 192.0.2.1 dev veth1 || exit 77
+	exec "$@"
+	END
+	run unshare --net --mount sh "$W/interfaces" \
+		"$AGENT" check --config "$W/agent.json" --out "$OUT" --offline --only MAC
+	[ "$status" -ne 77 ] || skip "no interfaces to make here: $output"
+	echo "$output"
+	[ "$status" -eq 0 ]
+	[[ $output == *"OK     MAC "*"the MACs are unique on this host"* ]]
+}
+
 # with_clone FIELDS: a cloud that has a source with this host's MAC, of such fields more.
 with_clone() {
 	check --offline --only MAC --json >"$W/json" || skip "no network card here"

@@ -49,6 +49,22 @@ count_extras() { find "$DST/extra" -mindepth 2 -type f | wc -l; }
 	assert_same "$SRC" "$DST"
 }
 
+@test "what a full with --no-delete left goes in the first phase without it" {
+	small_tree "$SRC"
+	mkdir -p "$DST/a"
+	extras 3
+	touch "$DST/a/extra"
+	sync_ok full --no-delete
+	sync_ok incremental --no-delete
+	sync_ok incremental --path c
+	assert_exists "$DST/a/extra"
+	[ "$(count_extras)" -eq 3 ]
+	sync_ok cutover
+	assert_same "$SRC" "$DST"
+	sync_ok incremental
+	lacks "is compared" <"$W/err"
+}
+
 @test "max_delete of the configuration, and a limit that suffices" {
 	small_tree "$SRC"
 	sync_ok full

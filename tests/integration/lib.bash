@@ -141,7 +141,7 @@ assert_gone() { { [ ! -e "$1" ] && [ ! -L "$1" ]; } || fail "$1 is still there";
 
 # mount_image NAME FSTYPE MIB: a filesystem of its own at $W/NAME, skipped when impossible.
 mount_image() {
-	local at=$W/$1 type=$2 size=$3 try why
+	local at=$W/$1 type=$2 size=$3 why
 
 	need_root
 	mkdir -p "$at"
@@ -149,18 +149,16 @@ mount_image() {
 		mount -t tmpfs -o "size=${size}m" none "$at" || skip "cannot mount tmpfs here"
 	else
 		need_tool "mkfs.$type"
+		# Of an earlier image signatures would be left, and perhaps a loop device: whoever
+		# made a mount namespace meanwhile holds it.
+		rm -f "$at.img"
 		truncate -s "${size}M" "$at.img"
 		if [ "$type" = ext4 ]; then
 			mkfs.ext4 -q -F -b 4096 -I 256 "$at.img"
 		else
 			"mkfs.$type" -q -f "$at.img"
 		fi
-		# Somebody else may take the loop device between the choice of it and its use.
-		for try in 1 2 3 4 5; do
-			why=$(mount -o loop "$at.img" "$at" 2>&1) && break
-			[ "$try" -lt 5 ] || skip "cannot mount a $type image here: $why"
-			sleep 0.2
-		done
+		why=$(mount -o loop "$at.img" "$at" 2>&1) || skip "cannot mount a $type image here: $why"
 	fi
 	MOUNTS=("$at" "${MOUNTS[@]}")
 	rm -rf "$at/lost+found"

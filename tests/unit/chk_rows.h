@@ -23,7 +23,7 @@ struct fake {
 	const char *no_inodes_at;
 	const char *permanent_mac; /* NULL: the driver does not tell */
 	const char *address[4][4]; /* interface, address, netmask, NULL or "6" */
-	bool is_root, reads_all;
+	bool is_root, reads_all, privileges_fail;
 	const char *output; /* NULL: the program fails */
 	int connect;        /* 0, or the error */
 	/* What the files hold after the pause of a measurement. */
@@ -81,10 +81,9 @@ static inline int fake_privileges(void *arg, bool *ret_root, bool *ret_reads_all
 {
 	struct fake *k = arg;
 
-	(void)e;
 	*ret_root = k->is_root;
 	*ret_reads_all = k->reads_all;
-	return 0;
+	return k->privileges_fail ? err_set(e, -EPERM, "no capabilities are told") : 0;
 }
 
 static inline int fake_output(void *arg, const char *program, const char *argument, char *ret,

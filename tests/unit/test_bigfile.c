@@ -274,11 +274,11 @@ static void segments_wait_for_the_sums_of_the_basis(void **state)
 	struct err e;
 
 	for (int broken = 0; broken < 3; broken++) {
-		struct stg_bigfile *big = with_basis(f, (70u << 20) + 5);
+		struct stg_bigfile *big = with_basis(f, (19u << 20) + 5);
 
 		assert_true(stg_bigfile_claim(big, &a));
 		assert_int_equal(a.work, STG_BIG_SUMS);
-		assert_true(a.size == (70u << 20) + 5 && a.block == tp_sums_block(a.size));
+		assert_true(a.size == (19u << 20) + 5 && a.block == tp_sums_block(a.size));
 		assert_true(stg_bigfile_claim(big, &b));
 		assert_false(stg_bigfile_claim(big, &c));
 		assert_true(c.off + c.bytes == a.size);

@@ -343,7 +343,7 @@ static void dirty_directories_come_deepest_first(void **state)
 			const struct stg_dirty *d = &page->rows[i];
 			char name[32];
 
-			assert_true(d->depth < depth || (d->depth == depth && d->id > id));
+			assert_true(d->depth < depth || (d->depth == depth && d->id < id));
 			depth = d->depth;
 			id = d->id;
 			assert_int_equal(d->st.uid, d->id);

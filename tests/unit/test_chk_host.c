@@ -178,6 +178,8 @@ static void surroundings_are_judged(void **state)
 		{ "PRIVILEGES", CHK_OK, "", "what root has", { { "etc", DIRECTORY } }, .fake.is_root = true },
 		{ "PRIVILEGES", CHK_WARN, "SMS.6513", "is not root", { { "etc", DIRECTORY } }, .fake.reads_all = true },
 		{ "PRIVILEGES", CHK_ERROR, "SMS.6513", "only what its user can", { { "etc", DIRECTORY } } },
+		{ "PRIVILEGES", CHK_WARN, "", "could not tell: no capabilities", { { "etc", DIRECTORY } }, .live = true,
+		  .untold = true, .fake.privileges_fail = true },
 
 		{ "CLOCK", CHK_OK, "", "right to 300 s", { { "etc", DIRECTORY } }, .opts.server_time_s = 1000000, .opts.server_time_at = 1000300 },
 		{ "CLOCK", CHK_WARN, "SMS.0205", "301 s fast", { { "etc", DIRECTORY } }, .opts.server_time_s = 1000000, .opts.server_time_at = 1000301 },

@@ -264,6 +264,8 @@ static void what_sms_does_not_take_is_said_with_its_code(void **state)
 		  { { "lib/modules/6.1.0-9-amd64/modules.dep", "" },
 		    { "lib/modules/6.1.0-18-amd64/modules.dep", "" },
 		    { "lib/modules/6.9.0", DIRECTORY } } },
+		{ "KERNEL_VERSION", CHK_WARN, "", "/nowhere/list", { { "proc/sys/kernel/osrelease", "6.1\n" } },
+		  .untold = true, .live = true, .opts.supported = "/nowhere/list" },
 		{ "KERNEL_VERSION", CHK_WARN, "", "no kernel is installed", { { "lib", DIRECTORY } },
 		  .untold = true },
 		{ "KERNEL_VERSION", CHK_WARN, "", "osrelease",

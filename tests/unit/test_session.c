@@ -865,7 +865,7 @@ static void receiver_is_installed(void **state)
 	struct fixture *f = *state;
 	struct tp_session_opts o = opts_for(&f->srv);
 	_cleanup_(tp_session_closep) struct tp_session *s = open_or_fail(&o);
-	_cleanup_(buf_fini) struct buf command = BUF_INIT;
+	_cleanup_(buf_fini) struct buf command = BUF_INIT, guess = BUF_INIT;
 	struct tp_receiver_opts ro = { .version = "1.2.3" };
 	char path[128], out[256];
 	struct err e = { 0 };
@@ -873,8 +873,12 @@ static void receiver_is_installed(void **state)
 	snprintf(path, sizeof(path), "%s/stager-receive", f->dir);
 	receiver_write(path, RECEIVER_TEXT);
 	ro.local_path = path;
+	/* What is to start it can be known before, and starts nothing then. */
+	assert_int_equal(tp_receiver_command(&ro, &guess, &e), 0);
+	start_gives(s, &guess, "", TP_RECEIVER_CHANGED_STATUS);
 	if (tp_install_receiver(s, &ro, &command, NULL, &e) < 0)
 		fail_msg("%s", e.text);
+	assert_string_equal(buf_cstr(&guess), buf_cstr(&command));
 	start_gives(s, &command, "receiver\n", 0);
 	sh(out, sizeof(out), "stat -c %%a%%n %s/home/.cache/stager/* | sed 's|/.*/||'; stat -c %%a"
 	   " %s/home/.cache/stager", f->dir, f->dir);
@@ -918,6 +922,7 @@ static void receiver_of_the_operator(void **state)
 
 	snprintf(path, sizeof(path), "%s/it's here", f->dir);
 	ro.remote_path = path;
+	assert_int_equal(tp_receiver_command(&ro, &command, &e), -ENOTSUP);
 	assert_int_equal(tp_install_receiver(s, &ro, &command, NULL, &e), -ERR_SSH);
 	assert_non_null(strstr(e.text, path));
 	receiver_write(path, RECEIVER_TEXT);

@@ -285,10 +285,10 @@ static void bad_blocks_are_refused(void **state)
 		assert_int_equal(buf_put_le32(&in, heads[i]), 0);
 		assert_refused(&in);
 	}
-	/* one byte too much, the end of the stream, a window too big, no zstd at all */
+	/* one byte too much, a frame of nothing, a window too big, no zstd at all */
 	put_zstd(&in, zeros, sizeof(zeros), ZSTD_e_flush, TP_ZSTD_WINDOW);
 	assert_refused(&in);
-	put_zstd(&in, zeros, 1000, ZSTD_e_end, TP_ZSTD_WINDOW);
+	put_zstd(&in, zeros, 0, ZSTD_e_end, TP_ZSTD_WINDOW);
 	assert_refused(&in);
 	put_zstd(&in, zeros, sizeof(zeros) - 1, ZSTD_e_flush, TP_ZSTD_WINDOW + 1);
 	assert_refused(&in);
@@ -319,9 +319,43 @@ static void most_that_a_block_may_hold(void **state)
 	buf_fini(&out);
 }
 
+/* The level changes between any two blocks, and nothing is lost. */
+static void levels_change(void **state)
+{
+	static const int levels[] = { 1, 6, 6, 3, 19, 1 };
+	struct buf raw = BUF_INIT, in = BUF_INIT, wire = BUF_INIT, out = BUF_INIT;
+	struct tp_unpack *u;
+	struct tp_pack *p;
+
+	(void)state;
+	put_text(&raw, MIB, 7);
+	put_random(&raw, MIB, 8);
+	put_text(&raw, MIB, 9);
+	assert_int_equal(tp_pack_new(TP_LEVEL_AUTO, &p, NULL), 0);
+	assert_int_equal(tp_unpack_new(&u, NULL), 0);
+	for (size_t off = 0, i = 0; off < buf_len(&raw); i++) {
+		size_t n = MIN(buf_len(&raw) - off, (size_t)100000);
+
+		tp_pack_set_level(p, levels[i % ARRAY_SIZE(levels)]);
+		assert_int_equal(buf_put(&in, buf_view(&raw).p + off, n), 0);
+		assert_int_equal(tp_pack(p, &in, true, &wire, NULL), 0);
+		off += n;
+	}
+	assert_int_equal(tp_unpack(u, &wire, SIZE_MAX, &out, NULL), 1);
+	assert_int_equal(buf_len(&out), buf_len(&raw));
+	assert_memory_equal(buf_view(&out).p, buf_view(&raw).p, buf_len(&raw));
+	tp_pack_free(p);
+	tp_unpack_free(u);
+	buf_fini(&raw);
+	buf_fini(&in);
+	buf_fini(&wire);
+	buf_fini(&out);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(levels_change),
 		cmocka_unit_test(all_comes_back),
 		cmocka_unit_test(whole_blocks_unless_flushed),
 		cmocka_unit_test(incompressible_is_left_alone),

@@ -81,6 +81,48 @@ static void a_long_line_gets_all_at_once(void **state)
 	assert_non_null(strstr(t.reason, "310 ms"));
 }
 
+/* More than that when it is the windows that hold them up, and the line has room. */
+static void windows_that_are_full_want_more_of_them(void **state)
+{
+	static const struct {
+		uint64_t window, line;
+		unsigned want;
+	} rows[] = {
+		{ 100, 0, STG_TUNE_FAR_MAX },
+		{ 100, 10, STG_TUNE_FAR_MAX },
+		{ 100, 50, STG_TUNE_MAX },
+		{ 0, 100, STG_TUNE_MAX },
+		{ 0, 0, STG_TUNE_MAX },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct stg_tune_now now = { .ns = 1, .handshake_ns = 610 * MS, .work = true };
+		struct stg_tune t;
+
+		stg_tune_init(&t, 0, 4);
+		/* What was waited for before all were there does not count. */
+		now.waits_window = 1000;
+		for (int k = 0; k < 20; k++) {
+			stg_tune_step(&t, &now);
+			assert_int_equal(t.allowed, STG_TUNE_MAX);
+			now.ready = (unsigned)k / 3;
+			now.ns += 100 * MS;
+		}
+		now.ready = t.allowed;
+		for (int k = 0; k < 20; k++) {
+			stg_tune_step(&t, &now);
+			now.ns += 100 * MS;
+			now.waits_window += rows[i].window;
+			now.waits_line += rows[i].line;
+			now.bytes += 1 << 20;
+		}
+		assert_int_equal(t.allowed, rows[i].want);
+		assert_true(t.settled);
+		assert_non_null(strstr(t.reason, "a long line"));
+	}
+}
+
 /* While some still connect, or there is nothing to do, throughput means nothing. */
 static void idle_moments_do_not_count(void **state)
 {
@@ -113,6 +155,7 @@ int main(void)
 		cmocka_unit_test(what_was_asked_for_stays),
 		cmocka_unit_test(sessions_are_added_while_it_gets_faster),
 		cmocka_unit_test(a_long_line_gets_all_at_once),
+		cmocka_unit_test(windows_that_are_full_want_more_of_them),
 		cmocka_unit_test(idle_moments_do_not_count),
 	};
 

@@ -225,9 +225,12 @@ static int walk(const struct rcv_dirs *d, int from, struct bytes rest)
 	}
 }
 
+/* path, from the nearest directory above it that is open; else one call opens its parent. */
 static int walk_from_ancestor(struct rcv_dirs *d, struct bytes path)
 {
+	_cleanup_close_ int parent = -1;
 	struct bytes up = path;
+	const uint8_t *last;
 	int r;
 
 	for (int i = 0; i < ANCESTORS_MAX; i++) {
@@ -245,17 +248,24 @@ static int walk_from_ancestor(struct rcv_dirs *d, struct bytes path)
 			return r;
 		drop(dir); /* it was removed */
 	}
+	last = memrchr(path.p, '/', path.n);
+	if (last)
+		parent = io_open_dir_below(d->rootfd, bytes_of(path.p, (size_t)(last - path.p)),
+					   O_PATH);
+	if (parent >= 0) {
+		r = walk(d, parent, bytes_of(last + 1, path.n - (size_t)(last + 1 - path.p)));
+		if (r != -ENOENT)
+			return r;
+	}
 	return walk(d, d->rootfd, path);
 }
 
 static int open_path(struct rcv_dirs *d, struct bytes path, bool create)
 {
-	int fd;
+	int fd = io_open_dir_below(d->rootfd, path, O_RDONLY);
 
-	if (create && path.n)
-		return walk_from_ancestor(d, path);
-	fd = io_open_dir_below(d->rootfd, path, O_RDONLY);
-	return fd;
+	/* Most are there already when they are entered again, for their metadata. */
+	return fd < 0 && create && path.n ? walk_from_ancestor(d, path) : fd;
 }
 
 static const char *op_of(bool create)

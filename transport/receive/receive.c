@@ -803,7 +803,7 @@ static int greet(struct conv *c, struct err *e)
 	struct tp_hello hello = {
 		.version_min = TP_VERSION_MIN,
 		.version_max = TP_VERSION_MAX,
-		.features = TP_FEATURE_ZSTD | TP_FEATURE_CHECK,
+		.features = TP_FEATURE_ZSTD | TP_FEATURE_CHECK | TP_FEATURE_LEVELS,
 		.receiver = bytes_str(c->o->version),
 	};
 
