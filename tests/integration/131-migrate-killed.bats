@@ -20,12 +20,11 @@ teardown() { agent_teardown; }
 
 anew() { # forget everything, here and there
 	cloud_control PUT scenario "$scenario" >/dev/null
-	cloud_control PUT faults '[]' >/dev/null
 	cloud_forget
 	rm -rf "$AGENT_STATE" "$OUT"
 }
 
-hangs() { [ "$(cloud_control GET faults | jq 'map(.used) | add')" -ge 1 ]; }
+hangs() { cloud_control GET faults | grep -qE '"used": *[1-9]'; }
 
 # killed_at N APPLY [SIGNAL]: at the Nth call, which has happened when APPLY is true.
 killed_at() {
@@ -44,14 +43,18 @@ killed_at() {
 count() { cloud_state "$1" | jq "[.[] | select($2)] | length"; } # things of a kind that ...
 
 one_of_each() { # WHERE: for the message
-	[ "$(result task_state)" = MIGRATE_SUCCESS ] || fail "$1: $(result task_state)"
-	[ "$(count servers true)" = 1 ] || fail "$1: servers" "$(cloud_state servers)"
-	[ "$(count tasks '.state == "MIGRATE_SUCCESS"')" = 1 ] || fail "$1: tasks" "$(cloud_state tasks)"
-	[ "$(count tasks true)" = 1 ] || fail "$1: tasks" "$(cloud_state tasks)"
-	[ "$(count eips true)" = 1 ] || fail "$1: addresses" "$(cloud_state eips)"
-	[ "$(count vpcs '.name == "vpc-migration"')" = 1 ] || fail "$1: VPCs"
-	[ "$(count groups '.name == "vpc-migration-stager"')" = 1 ] || fail "$1: groups"
-	[ "$(count migprojects '.name | startswith("mgc-stager")')" = 1 ] || fail "$1: projects"
+	local have want
+
+	want='{"servers":1,"done":1,"tasks":1,"eips":1,"vpcs":1,"groups":1,"projects":1}'
+	have=$(cloud_control GET state | jq -c 'def n(f): [.[] | select(f)] | length;
+		{servers: .servers | n(true), done: .tasks | n(.state == "MIGRATE_SUCCESS"),
+		tasks: .tasks | n(true), eips: .eips | n(true),
+		vpcs: .vpcs | n(.name == "vpc-migration"),
+		groups: .groups | n(.name == "vpc-migration-stager"),
+		projects: .migprojects | n(.name | startswith("mgc-stager"))}')
+	[ "$have" = "$want" ] || fail "$1: $have" "$output"
+	grep -qE '"task_state":[[:space:]]*"MIGRATE_SUCCESS"' "$OUT/migration_result.json" ||
+		fail "$1:" "$(cat "$OUT/migration_result.json")"
 }
 
 @test "killed at each call that changes something, before it and after it" {
