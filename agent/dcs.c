@@ -31,6 +31,7 @@ struct dcs {
 	char status[64]; /* the service's last word */
 	char error[ERR_TEXT_MAX];
 	double progress; /* percent of the full copy, -1: not told */
+	bool busy;       /* the service could not answer the last look */
 };
 
 static int call(struct dcs *d, const struct agt_call *c, struct agt_reply *reply, struct err *e)
@@ -175,6 +176,7 @@ static int look(struct dcs *d, struct err *e)
 	double p;
 	int r = get(d, "/v2/{project_id}/migration-task/{}", &task, e);
 
+	d->busy = agt_reply_busy(&task);
 	if (r < 0)
 		return r;
 	agt_json_text(task.body, "status", status, sizeof(status));
@@ -226,7 +228,7 @@ static int follow(struct dcs *d, struct err *e)
 
 		if (r == 0)
 			failures = 0;
-		else if (r != -ERR_LOST && r != -ERR_CONNECT && r != -ERR_CONNECT_TIMEOUT)
+		else if (r != -ERR_LOST && r != -ERR_CONNECT && r != -ERR_CONNECT_TIMEOUT && !d->busy)
 			return r;
 		else if (++failures == POLL_FAILURES_MAX)
 			return r;

@@ -87,7 +87,43 @@ static int quota(const struct agt_reply *reply, const char *what, const char *th
 		       there);
 }
 
+/* Is the thing of that id in the list still being made? One that is not told of is not. */
+static bool being_made(const struct cJSON *all, const char *id, const char *const *words)
+{
+	for (const struct cJSON *i = agt_json_first(all, ""); i; i = agt_json_next(i))
+		for (const char *const *w = words; *w && !strcmp(agt_json_str(i, "id", ""), id);
+		     w++)
+			if (!strcasecmp(agt_json_str(i, "status", ""), *w))
+				return true;
+	return false;
+}
+
+/* Wait until the status of a thing that list tells of is none of words. */
+static int wait_ready(struct agt_migration *m,
+		      int (*list)(struct agt_migration *, struct cJSON **, struct err *),
+		      const char *id, const char *const *words, const char *what, struct err *e)
+{
+	for (int i = 0; i < READY_POLLS_MAX; i++) {
+		_cleanup_(agt_json_freep) struct cJSON *all = NULL;
+		int r = list(m, &all, e);
+
+		/* What it is wanted for will tell. */
+		if (r == -ERR_CLOUD || (r == 0 && !being_made(all, id, words)))
+			return 0;
+		if (r == 0)
+			r = agt_migration_pause(m, e);
+		if (r < 0)
+			return r;
+	}
+	return err_set(e, -ERR_CLOUD, "%s %s does not become ready", what, id);
+}
+
 /* ---- VPC ---- */
+
+static int list_vpcs(struct agt_migration *m, struct cJSON **ret, struct err *e)
+{
+	return list_vpc(m, "/v1/{project_id}/vpcs", "vpcs", NULL, NULL, ret, e);
+}
 
 static const char *vpc_name(const struct agt_migration *m)
 {
@@ -98,7 +134,7 @@ static int find_vpc(struct agt_migration *m, struct err *e)
 {
 	_cleanup_(agt_json_freep) struct cJSON *all = NULL;
 	const struct cJSON *found = NULL;
-	int r = list_vpc(m, "/v1/{project_id}/vpcs", "vpcs", NULL, NULL, &all, e);
+	int r = list_vpcs(m, &all, e);
 
 	if (r < 0)
 		return r;
@@ -147,7 +183,7 @@ static int vpc_quota(struct agt_migration *m, const struct agt_reply *reply, str
 	struct err ignored = { 0 };
 	size_t n = 0;
 
-	if (list_vpc(m, "/v1/{project_id}/vpcs", "vpcs", NULL, NULL, &all, &ignored) < 0)
+	if (list_vpcs(m, &all, &ignored) < 0)
 		log_debug("list VPCs: %s", ignored.text);
 	/* The reason is the quota, whatever came of this. */
 	AGT_SET(m->code, reply->code);
@@ -164,7 +200,7 @@ static int vpc_quota(struct agt_migration *m, const struct agt_reply *reply, str
 		     "DELETE /v1/{project_id}/vpcs/{vpc_id}", e);
 }
 
-int agt_network_vpc(struct agt_migration *m, struct err *e)
+static int make_vpc(struct agt_migration *m, struct err *e)
 {
 	static const struct agt_making making = { "VPC", find_vpc, post_vpc_itself };
 	_cleanup_(agt_reply_fini) struct agt_reply reply = { 0 };
@@ -184,6 +220,21 @@ int agt_network_vpc(struct agt_migration *m, struct err *e)
 	if (agt_reply_is(&reply, "VPC.0115") && find_vpc(m, &(struct err){ 0 }) == 1)
 		return agt_migration_save(m, e);
 	return r;
+}
+
+/* No subnet can be put into it before. */
+static int wait_for_vpc(struct agt_migration *m, struct err *e)
+{
+	static const char *const words[] = { "CREATING", NULL };
+
+	return wait_ready(m, list_vpcs, m->run.vpc_id, words, "VPC", e);
+}
+
+int agt_network_vpc(struct agt_migration *m, struct err *e)
+{
+	int r = make_vpc(m, e);
+
+	return r < 0 || *m->run.subnet_id || m->dry ? r : wait_for_vpc(m, e);
 }
 
 /* ---- subnet ---- */
@@ -668,7 +719,7 @@ static bool is_quota(const struct agt_reply *reply)
 	       strcasestr(reply->message, "quota");
 }
 
-int agt_network_address(struct agt_migration *m, struct err *e)
+static int make_address(struct agt_migration *m, struct err *e)
 {
 	static const struct agt_making making = { "public address", find_address, post_address };
 	const struct strlist *pools = &m->o->migrate.eip_pools;
@@ -697,4 +748,21 @@ int agt_network_address(struct agt_migration *m, struct err *e)
 			       "%s): give others in the key migrate.eip_pools",
 			       m->run.pools_refused);
 	return err_ctx(e, r, "no pool of public addresses gives one (%s)", m->run.pools_refused);
+}
+
+/* A server takes only an address that is ready. */
+static int wait_for_address(struct agt_migration *m, struct err *e)
+{
+	static const char *const words[] = { "PENDING_CREATE", "NOTIFYING", NULL };
+
+	return wait_ready(m, agt_network_addresses, m->run.eip_id, words, "public address", e);
+}
+
+int agt_network_address(struct agt_migration *m, struct err *e)
+{
+	int r = make_address(m, e);
+
+	if (r < 0 || !*m->run.eip_id || *m->run.server_id || *m->run.job_id || m->dry)
+		return r;
+	return wait_for_address(m, e);
 }

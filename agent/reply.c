@@ -30,6 +30,11 @@ void agt_reply_fini(struct agt_reply *r)
 	*r = (struct agt_reply){ 0 };
 }
 
+bool agt_reply_busy(const struct agt_reply *r)
+{
+	return r->status == 408 || r->status == 429 || r->status >= 500;
+}
+
 bool agt_reply_is(const struct agt_reply *r, const char *code)
 {
 	return !strcasecmp(r->code, code);

@@ -36,5 +36,8 @@ void agt_reply_fini(struct agt_reply *r); /* NULL is fine; can be used again */
 int agt_reply_decode(const struct agt_http_response *response, struct agt_reply *ret,
 		     struct err *e) _must_check_;
 
+/* It could not answer now (a limit of rate, a fault of its own): the same call may do later. */
+bool agt_reply_busy(const struct agt_reply *r);
+
 /* The service gave this error code; the case of its letters does not matter. */
 bool agt_reply_is(const struct agt_reply *r, const char *code);

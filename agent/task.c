@@ -583,7 +583,7 @@ int agt_task_poll(struct agt_migration *m, enum agt_outcome *ret, struct err *e)
 		} else if (r == -ERR_CLOUD && agt_rule_find(reply.code, AGT_AT_QUERY,
 							    m->run.used) == AGT_CURRENT_TASK) {
 			r = take_current(m, ret, e);
-		} else if (r == -ERR_CLOUD && *reply.code && reply.status < 500) {
+		} else if (r == -ERR_CLOUD && *reply.code && !agt_reply_busy(&reply)) {
 			return apply_rule(m, AGT_AT_QUERY,
 					  &(struct failure){ reply.code, e->text }, r, ret, e);
 		} else if (r != -ERR_CANCELLED && r != -ENOMEM &&

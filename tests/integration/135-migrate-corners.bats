@@ -135,6 +135,24 @@ failed_checks() { out postcheck_network.json '[c["name"] for c in j["checks"] if
 	assert_same "$SRC" "$DST"
 }
 
+@test "a service that is busy for a while is asked again: 429 and 503 of the polls" {
+	cat >"$W/agent.json" <<-JSON
+	{ "control_plane": { "retries": 0 }, "migrate": { "postcheck_attempts": 2 } }
+	JSON
+	cloud_fault '[{"match": "GET ^/v3/tasks/", "nth": "2-4", "status": 429, "error_code": "APIGW.0308"},
+		{"match": "GET ^/v3/tasks/", "nth": "6-8", "status": 503, "error_code": "SMS.6000"}]'
+	migrate_ends 0
+	[ "$(cloud_routes | grep -c 'POST /v3/tasks$')" -eq 1 ]
+}
+
+@test "what is still being made is waited for: VPC, subnet, public address" {
+	anew '{"preset": "no-network", "settings": {"eip_polls": 3, "subnet_polls": 3}}'
+	migrate_ends 0
+	cloud_clean
+	[ "$(cloud_state servers | jq length)" -eq 1 ]
+	[ "$(cloud_routes | sed '/cloudservers$/q' | grep -c 'GET .*/publicips$')" -eq 4 ]
+}
+
 # ---- what the task and the server are told ----
 
 @test "volume groups go with the disks, and without disks neither" {
@@ -277,4 +295,15 @@ null' ]
 	exits 0 "$AGENT" dcs-migrate "${MIGRATE[@]}" --task "$id"
 	[ "$(out dcs_migration_result.json 'j["status"]')" = SUCCESS ]
 	[ "$(cloud_state dcs_tasks | jq length)" -eq 1 ]
+	# One that is at work is followed, though the service is busy for a while.
+	sed -i 's/^{/{ "control_plane": { "retries": 0 },/' "$W/agent.json"
+	cloud_state dcs_tasks "$id" '{"status": "MIGRATING"}'
+	cloud_fault '{"match": "GET migration-task/[^/]+$", "nth": "2-4", "status": 429,
+		"error_code": "APIGW.0308"}'
+	"$AGENT" dcs-migrate "${MIGRATE[@]}" --task "$id" >"$W/o" 2>&1 3>&- &
+	pid=$!
+	polled() { [ "$(cloud_routes | grep -c 'GET .*migration-task/{task_id}$')" -gt 8 ]; }
+	wait_until 20 polled
+	cloud_fault '{"match": "GET migration-task/[^/]+$", "set": {"status": "SUCCESS"}}'
+	wait "$pid" || fail "ended with $?" "$(cat "$W/o")"
 }

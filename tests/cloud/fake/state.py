@@ -37,6 +37,7 @@ SETTINGS = {
     "hidden_polls": 1,              # of these, polls that answer 404 for it
     "job_polls": 2,                 # polls until any other job ends
     "subnet_polls": 1,              # polls until a subnet is ACTIVE
+    "eip_polls": 0,                 # polls, after the first, until a new EIP is free to be bound
     "server_fails": None,           # {"error_code", "fail_reason"}: jobs that create servers fail
     "sold_out": [],                 # flavors that are, whatever their list says
     "sold_out_in_job": False,       # sold out flavors are told by the job, not by the call

@@ -134,6 +134,8 @@ def create_subnet(cloud, request):
     v = cloud.db["vpcs"].get(body["vpc_id"])
     if v is None or v["project_id"] != request.params["project_id"]:
         fail("VPC.0202", "the VPC does not exist")
+    if v["status"] != "OK":
+        fail("VPC.0202", "the VPC is not ready")
     net = network(body["cidr"], "VPC.0203", "the subnet's")
     if net.prefixlen > 28 or (v["cidr"] and not net.subnet_of(ipaddress.ip_network(v["cidr"]))):
         fail("VPC.0203", "the subnet is outside of the VPC's range")
@@ -423,9 +425,20 @@ def create_eip(cloud, request):
                 bandwidth_share_type=width["share_type"])
     if port is not None:
         bind(cloud, made, port)
+    else:
+        made.update(status="PENDING_CREATE", polls=0)
     return {"publicip": {**{k: made[k] for k in (
         "id", "public_ip_address", "type", "bandwidth_size", "enterprise_project_id",
-        "create_time", "alias")}, "status": "PENDING_CREATE" if port is None else "ACTIVE"}}
+        "create_time", "alias")}, "status": made["status"]}}
+
+
+def look(cloud, eip):
+    """A new address is ready at the first look at it, or some later."""
+    if eip["status"] == "PENDING_CREATE":
+        eip["polls"] += 1
+        if eip["polls"] > cloud.settings["eip_polls"]:
+            cloud.become("eip", eip, "DOWN", "status")
+    return clean(eip)
 
 
 @route("eip", "GET /v1/{project_id}/publicips")
@@ -434,12 +447,12 @@ def list_eips(cloud, request):
     found = [e for e in mine(cloud, request, "eips")
              if all(q.get(k) in (None, "", e[k]) for k in (
                  "id", "port_id", "public_ip_address", "private_ip_address"))]
-    return {"publicips": [clean(e) for e in paged(request, found)]}
+    return {"publicips": [look(cloud, e) for e in paged(request, found)]}
 
 
 @route("eip", "GET /v1/{project_id}/publicips/{publicip_id}")
 def show_eip(cloud, request):
-    return {"publicip": clean(eip_of(cloud, request))}
+    return {"publicip": look(cloud, eip_of(cloud, request))}
 
 
 @route("eip", "PUT /v1/{project_id}/publicips/{publicip_id}")

@@ -367,6 +367,8 @@ class Networks(World):
         self.refused("VPC.0115", "vpc", "POST", path + "/vpcs", {"vpc": {
             "name": "vpc-migration", "cidr": "10.251.0.0/16"}})
         subnet = {"name": "s", "cidr": "10.250.1.0/24", "gateway_ip": "10.250.1.1", "vpc_id": vpc}
+        self.refused("VPC.0202", "vpc", "POST", path + "/subnets", {"subnet": subnet})
+        self.good("vpc", "GET", path + "/vpcs")
         sid = self.good("vpc", "POST", path + "/subnets", {"subnet": subnet})["subnet"]["id"]
         self.refused("VPC.0204", "vpc", "POST", path + "/subnets", {"subnet": subnet})
         self.refused("VPC.0203", "vpc", "POST", path + "/subnets", {"subnet": {
@@ -403,7 +405,9 @@ class Networks(World):
         port = next(iter(self.server(sid)["addresses"].values()))[0]["OS-EXT-IPS:port_id"]
         eip = self.good("eip", "POST", f"/v1/{PROJECT}/publicips", {
             "publicip": {"type": "5_bgp"},
-            "bandwidth": {"share_type": "PER", "name": "b", "size": 5}})["publicip"]["id"]
+            "bandwidth": {"share_type": "PER", "name": "b", "size": 5}})["publicip"]
+        self.assertEqual(eip["status"], "PENDING_CREATE")
+        eip = eip["id"]
         path = f"/v1/{PROJECT}/publicips/{eip}"
         self.assertEqual(self.good("eip", "GET", path)["publicip"]["status"], "DOWN")
         self.good("eip", "PUT", path, {"publicip": {"port_id": port}})
