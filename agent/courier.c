@@ -40,6 +40,24 @@ static int enrol(struct round *w, struct err *e)
 	return agt_registration_send(w->c->o, w->c->cloud, w->ret->source_id, w->ret->code, e);
 }
 
+/*
+ * A record that SMS does not want to change is no reason to keep reports back; one that is not
+ * there is.
+ */
+static int enrol_if_may(struct round *w, struct err *e)
+{
+	bool known = *w->ret->source_id;
+	struct err why = { 0 };
+	int r = enrol(w, &why);
+
+	if (r == -ERR_CLOUD && known && *w->ret->source_id) {
+		log_error("%s", why.text);
+		w->ret->code[0] = '\0';
+		return 0;
+	}
+	return r < 0 ? err_set(e, r, "%s", why.text) : 0;
+}
+
 /* A call about this source.  Where SMS has forgotten it, it is registered again, once. */
 static int call_source(struct round *w, struct agt_call *call, struct agt_reply *reply,
 		       struct err *e)
@@ -190,7 +208,7 @@ int agt_courier_round(const struct agt_courier *c, struct agt_round *ret, struct
 		r = agt_register_binding(c->o->state_dir, ret->source_id, sizeof(ret->source_id),
 					 e);
 	if (r == 0 && (c->register_due || !*ret->source_id))
-		r = enrol(&w, e);
+		r = enrol_if_may(&w, e);
 	if (r == 0)
 		r = deliver_all(&w, e);
 	if (r == 0 && c->ask && !ret->more)

@@ -27,6 +27,7 @@
 #include "agent/stop.h"
 #include "agent/sync.h"
 #include "agent/worker.h"
+#include "checks/checks.h"
 #include "common/io.h"
 #include "common/log.h"
 #include "common/macro.h"
@@ -71,6 +72,8 @@ struct daemon {
 	unsigned rounds, failures; /* failures: in a row */
 	unsigned long long sent, rejected;
 	char problem[ERR_TEXT_MAX]; /* why SMS cannot be reached; "": it can */
+	int problem_code;
+	char problem_sms[AGT_CODE_MAX];
 	int64_t reloaded_at;
 	char config_problem[ERR_TEXT_MAX]; /* why the last reload was refused */
 };
@@ -287,12 +290,19 @@ static void end_check(struct daemon *d, const struct cJSON *v, int code, const s
 	d->register_due = now.due;
 }
 
-/* A fault is told when it begins or changes; all of it is in the status. */
-static void note_problem(struct daemon *d, const char *text)
+/*
+ * A fault is told when it begins and when its kind changes: the words differ each time, by the
+ * call and the milliseconds in them.  The last one is in the status.
+ */
+static void note_problem(struct daemon *d, const struct agt_round *round, const struct err *e)
 {
-	if (strcmp(d->problem, text) != 0)
-		log_error("%s", text);
-	snprintf(d->problem, sizeof(d->problem), "%s", text);
+	if (!*d->problem || d->problem_code != e->code || strcmp(d->problem_sms, round->code) != 0)
+		log_error("%s", e->text);
+	else
+		log_debug("%s", e->text);
+	d->problem_code = e->code;
+	snprintf(d->problem_sms, sizeof(d->problem_sms), "%s", round->code);
+	snprintf(d->problem, sizeof(d->problem), "%s", e->text);
 }
 
 static void end_round(struct daemon *d, const struct cJSON *v, int code, const struct err *e)
@@ -310,7 +320,7 @@ static void end_round(struct daemon *d, const struct cJSON *v, int code, const s
 	if (code < 0) {
 		d->next_round = clock_mono_ns() + backoff(d, round.retry_after_s);
 		d->failures += code != -ERR_LOCKED; /* the command report is at work */
-		note_problem(d, e->text);
+		note_problem(d, &round, e);
 		return;
 	}
 	if (*d->problem)
@@ -376,6 +386,18 @@ static int same_place(const struct agt_options *was, const struct agt_options *i
 	return 0;
 }
 
+/* A mistake in a name is told now, not at every check. */
+static int know_checks(const struct strlist *names, struct err *e)
+{
+	for (size_t i = 0; i < names->n; i++)
+		if (!chk_find(names->v[i]))
+			return err_set(e, -ERR_USAGE, "daemon.checks: there is no check '%s'%s%s",
+				       names->v[i],
+				       chk_nearest(names->v[i]) ? ", did you mean " : "",
+				       chk_nearest(names->v[i]) ? chk_nearest(names->v[i]) : "");
+	return 0;
+}
+
 static int read_options(struct daemon *d, struct agt_options *ret, struct err *e)
 {
 	struct agt_options o;
@@ -384,6 +406,8 @@ static int read_options(struct daemon *d, struct agt_options *ret, struct err *e
 	if (r < 0)
 		return r;
 	r = same_place(d->o, &o, e);
+	if (r == 0)
+		r = know_checks(&o.daemon.checks, e);
 	if (r == 0)
 		r = log_open(o.log_level, o.log_file, e);
 	if (r < 0) {
@@ -572,8 +596,10 @@ static void who_we_are(struct daemon *d)
 
 static int begin(struct daemon *d, struct err *e)
 {
-	int r = agt_sdnotify_open(d->ctx->envp, &d->notify, e);
+	int r = know_checks(&d->o->daemon.checks, e);
 
+	if (r == 0)
+		r = agt_sdnotify_open(d->ctx->envp, &d->notify, e);
 	if (r == 0)
 		r = settle(d->o, e);
 	if (r < 0)

@@ -390,7 +390,8 @@ arrived() { [ "$(sizes | tail -n 1)" = "$1" ]; }
 	produce 15 20
 	# It answers, and checks, as ever.
 	[ "$(status_of 'j["spool"]["reports"] >= 19 and j["checks"]["cycles"] > 0')" = true ]
-	[ "$(grep -c 'error: ' "$W/log")" -le 6 ]
+	# Each of the three tells of it, once for each kind of fault.
+	[ "$(grep -c 'error: ' "$W/log")" -le 6 ] || fail "$(cat "$W/log")"
 	relay_start
 	wait_until 20 arrived 20
 	wait_until 10 holds 'j["spool"]["reports"] == 0 and j["sms"]["reachable"]'
@@ -477,6 +478,21 @@ print(done[-1] == 100 and done.count(100) == 1 and any(0 < d < 100 for d in done
 	daemon_end
 	! kill -0 "$STAGER_PID" 2>/dev/null || fail "stager is still at work"
 	[ "$(query "$STATE/daemon.json" 'j["wanted"]')" = incremental ]
+}
+
+@test "run: what SMS does not want to change keeps no report back" {
+	daemon_setup
+	cloud_fault '{"match": "POST /v3/sources$", "status": 400, "error_code": "SMS.6501", "error_msg": "no more"}'
+	daemon_start
+	wait_until 10 logged SMS.6501
+	order STOP
+	wait_until 10 eval '[ "$(results)" = "STOP success" ]'
+	[ "$(status_of 'j["sms"]["reachable"]')" = true ]
+	# And a mistake in the name of a check is told at once.
+	daemon_end
+	sed -i 's/"MEMORY"/"MEMROY"/' "$W/agent.json"
+	exits 1 agent run
+	says "did you mean MEMORY"
 }
 
 @test "run: without a target START fails, and says why" {
