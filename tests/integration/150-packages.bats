@@ -442,6 +442,40 @@ teardown() {
 	it_teardown
 }
 
+# agent_as_service ROOT: the unit as it is installed, with nobody at the other end of the network.
+agent_as_service() {
+	local set config=$1/etc/stager/stager-agent.json
+
+	# What was synced is still to be compared.
+	cp -a "$config" "$W/config"
+	cat >"$config" <<-END
+	{ "poll_interval": 1, "control_plane": { "ak": "AKTESTTEST", "sk_file": "/opt/sk",
+		"endpoints": { "sms": "http://127.0.0.1:1" } } }
+	END
+	mkdir -p "$1/opt"
+	install -m 600 <(echo not-to-be-seen) "$1/opt/sk"
+	inside systemctl start stager-agent || fail "$(inside journalctl -o cat -u stager-agent)"
+	wait_until 60 agent_checked
+	cat "$W/agent"
+	grep -q '^user  *stager$' "$W/agent"
+	grep -q 'connect to 127.0.0.1' "$W/agent"
+	inside cat "/proc/$(main_pid)/status" >"$W/agent.proc"
+	for set in CapInh CapPrm CapEff CapBnd CapAmb; do
+		grep -qP "^$set:\t0+4$" "$W/agent.proc" || fail "$(cat "$W/agent.proc")"
+	done
+	exits 0 inside systemctl reload stager-agent
+	wait_until 10 agent_reloaded
+	exits 0 inside systemctl stop stager-agent
+	cp -a "$W/config" "$config"
+	[ "$(inside systemctl show -P Result stager-agent)" = success ]
+	inside journalctl -o cat -u stager-agent >"$W/agent.journal"
+	cat "$W/agent.journal"
+	lacks not-to-be-seen <"$W/agent.journal"
+	lacks "watchdog" <"$W/agent.journal"
+}
+agent_checked() { inside stager-agent status >"$W/agent" && grep -q '^checked' "$W/agent"; }
+agent_reloaded() { inside stager-agent status >"$W/agent" && grep -q '^reloaded' "$W/agent"; }
+
 # What the load decides is left out.
 errors_of() {
 	query "$1" '[c["name"] for c in j["checks"]
@@ -500,6 +534,7 @@ worse() {
 	inside journalctl -o cat -u try >"$W/journal"
 	inside stager-agent check --offline --json >"$W/checks" || true
 	cp "$root/var/lib/stager/checks" "$W/checks.service"
+	agent_as_service "$root"
 	halt
 	cat "$W/journal"
 	lacks wrote <"$W/journal"
