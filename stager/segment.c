@@ -263,12 +263,12 @@ static int on_literal(void *ctx, uint64_t off, struct bytes data, struct err *e)
 }
 
 /* The part of what was read from off on that is in the segment, into its hash. */
-static void hash_within(struct peer *p, uint64_t off, size_t n)
+static void hash_within(struct peer *p, uint64_t off, struct bytes read)
 {
-	uint64_t from = MAX(off, p->seg.off), to = MIN(off + n, p->seg.run_end);
+	uint64_t from = MAX(off, p->seg.off), to = MIN(off + read.n, p->seg.run_end);
 
 	if (from < to)
-		tp_hash_update(p->hash, from - p->seg.job->claim.off, p->scratch + (from - off),
+		tp_hash_update(p->hash, from - p->seg.job->claim.off, read.p + (from - off),
 			       (size_t)(to - from));
 }
 
@@ -280,17 +280,18 @@ static ssize_t step_match(struct peer *p, int fd, struct err *e)
 {
 	static const struct tp_match_ops ops = { .copy = on_copy, .literal = on_literal };
 	struct peer_segment *s = &p->seg;
-	size_t want = (size_t)MIN(s->feed_end - s->feed, (uint64_t)PEER_SCRATCH);
-	ssize_t n = io_pread_full(fd, p->scratch, want, s->feed);
+	size_t want = (size_t)MIN(s->feed_end - s->feed, (uint64_t)TP_MATCH_BYTES);
+	uint8_t *room = tp_match_room(s->match);
+	ssize_t n = io_pread_full(fd, room, want, s->feed);
 	bool eof;
 	int r;
 
 	if (n < 0)
 		return n;
-	hash_within(p, s->feed, (size_t)n);
+	hash_within(p, s->feed, bytes_of(room, (size_t)n));
 	s->feed += (uint64_t)n;
 	eof = s->feed == s->feed_end || (size_t)n < want;
-	r = tp_match_step(s->match, bytes_of(p->scratch, (size_t)n), eof, &ops, p, e);
+	r = tp_match_step(s->match, bytes_of(room, (size_t)n), eof, &ops, p, e);
 	if (r < 0)
 		return no_memory(e);
 	if (!eof)

@@ -25,6 +25,7 @@
 #define TP_SUM_BYTES   8u          /* one block on the wire: le32 weak, le32 strong */
 #define TP_BLOCK_LEAST (16u << 10)
 #define TP_BLOCK_MOST  (8u << 20)
+#define TP_MATCH_BYTES (256u << 10) /* taken in at once, and the most of a literal */
 #define TP_SUMS_MAX    (1u << 22)  /* blocks; 32 MiB of sums and as much of index */
 
 /*
@@ -79,6 +80,9 @@ void tp_match_free(struct tp_match *m); /* NULL is fine */
  * only half in it can be recognised only as a whole.
  */
 void tp_match_range(const struct tp_match *m, uint64_t *ret_from, uint64_t *ret_to);
+
+/* Where the next TP_MATCH_BYTES may be read to; fed from there, they are not copied. */
+uint8_t *tp_match_room(struct tp_match *m);
 
 /* Feed bytes; eof: no more will come.  An error of ops ends it and is returned. */
 int tp_match_step(struct tp_match *m, struct bytes in, bool eof,
