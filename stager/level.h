@@ -21,6 +21,9 @@ struct stg_level {
 	unsigned full, empty; /* ...and those that found the link provided, or dry */
 };
 
+/* Of data that does not shrink: what it costs to see whether it does by now. */
+#define STG_LEVEL_LEAST 1
+
 /*
  * handshake_ns: the shortest of an SSH handshake, 0: not known.  Where it is long the target
  * is not near, and likely the line is slower than the processor.

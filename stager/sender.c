@@ -385,7 +385,8 @@ static int pack(struct peer *p, bool flush, struct err *e)
 	if (!p->pack || !raw || packed >= PEER_OUT_BYTES)
 		return 0;
 	if (p->run->level == TP_LEVEL_AUTO && p->features & TP_FEATURE_LEVELS)
-		tp_pack_set_level(p->pack, next_level(p));
+		tp_pack_set_level(p->pack, tp_pack_shrinks(p->pack) ? next_level(p) :
+								      STG_LEVEL_LEAST);
 	r = tp_pack(p->pack, &p->out, flush, &p->wire, e);
 	atomic_fetch_add_explicit(&p->run->count.raw, raw - buf_len(&p->out),
 				  memory_order_relaxed);

@@ -74,6 +74,11 @@ void tp_pack_set_level(struct tp_pack *p, int level)
 	p->next_level = level;
 }
 
+bool tp_pack_shrinks(const struct tp_pack *p)
+{
+	return !p->poor;
+}
+
 void tp_pack_free(struct tp_pack *p)
 {
 	if (!p)

@@ -25,6 +25,9 @@ void tp_pack_free(struct tp_pack *p); /* NULL is fine */
  */
 void tp_pack_set_level(struct tp_pack *p, int level);
 
+/* Did the last block that was tried shrink?  True before the first. */
+bool tp_pack_shrinks(const struct tp_pack *p);
+
 /*
  * Take bytes of frames from in (consumed) and append blocks to out: whole blocks only, or
  * with flush all there is.  Data that does not shrink goes plain, and zstd is left alone for

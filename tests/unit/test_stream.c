@@ -333,6 +333,7 @@ static void levels_change(void **state)
 	put_text(&raw, MIB, 9);
 	assert_int_equal(tp_pack_new(TP_LEVEL_AUTO, &p, NULL), 0);
 	assert_int_equal(tp_unpack_new(&u, NULL), 0);
+	assert_true(tp_pack_shrinks(p));
 	for (size_t off = 0, i = 0; off < buf_len(&raw); i++) {
 		size_t n = MIN(buf_len(&raw) - off, (size_t)100000);
 
@@ -340,7 +341,10 @@ static void levels_change(void **state)
 		assert_int_equal(buf_put(&in, buf_view(&raw).p + off, n), 0);
 		assert_int_equal(tp_pack(p, &in, true, &wire, NULL), 0);
 		off += n;
+		if (off == 1000000 || off == 1500000)
+			assert_int_equal(tp_pack_shrinks(p), off == 1000000);
 	}
+	assert_true(tp_pack_shrinks(p));
 	assert_int_equal(tp_unpack(u, &wire, SIZE_MAX, &out, NULL), 1);
 	assert_int_equal(buf_len(&out), buf_len(&raw));
 	assert_memory_equal(buf_view(&out).p, buf_view(&raw).p, buf_len(&raw));
