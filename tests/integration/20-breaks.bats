@@ -63,7 +63,7 @@ THROTTLE=(--bwlimit 8M --compress off --sessions 2)
 @test "what a killed full was working in becomes a file and a link, and the receivers die too" {
 	local p
 
-	big_tree "$SRC" 24
+	big_tree "$SRC" 48
 	mkdir -p "$SRC/0/was/deep" "$SRC/0/gone"
 	touch "$SRC/0/was/deep/"{a,b} "$SRC/0/gone/c"
 	start_stager full "${THROTTLE[@]}"
