@@ -32,7 +32,8 @@ struct stg_level stg_level_begin(int64_t handshake_ns);
 
 /*
  * The level of zstd for the next block.  ready: whether the link had so much to do at this
- * moment that it could not run dry, or nothing at all; cpu_ns: time that the thread has had.
+ * moment that it could not run dry, or nothing at all; cpu_ns: time that the thread has had on a
+ * processor, or has waited for one.
  */
 enum stg_level_ready { STG_LEVEL_DRY, STG_LEVEL_SOME, STG_LEVEL_FULL };
 int stg_level_step(struct stg_level *l, enum stg_level_ready ready, int64_t now_ns,

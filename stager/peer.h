@@ -126,6 +126,7 @@ struct peer {
 	bool magic, hello, ready;
 	int wake_fd;  /* eventfd: the phase wants something (an epoch, the end) */
 	int epoll_fd; /* wake_fd, and the queue's descriptor while work is wanted */
+	int sched_fd; /* what the scheduler says of the thread; -1: nothing */
 	bool watching; /* the queue's descriptor is in epoll_fd */
 	uint32_t features;
 	int64_t heard_ns, wrote_ns;

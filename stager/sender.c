@@ -2,6 +2,7 @@
 #include "stager/sender.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -359,18 +360,31 @@ static int write_link(struct peer *p, struct err *e)
 	return done;
 }
 
+/*
+ * What this thread has used of the processors so far, and how long it waited for one while
+ * others had them: packing harder is no use of time that nobody has to spare.  In Linux's
+ * statistics the wait is the second number; without them it counts as none.
+ */
+static int64_t work_ns(const struct peer *p)
+{
+	struct timespec cpu = { 0 };
+	char text[64] = "";
+	long long waited = 0;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
+	if (p->sched_fd >= 0 && pread(p->sched_fd, text, sizeof(text) - 1, 0) > 0)
+		waited = strtoll(text + strcspn(text, " "), NULL, 10);
+	return cpu.tv_sec * 1000000000LL + cpu.tv_nsec + waited;
+}
+
 static int next_level(struct peer *p)
 {
 	size_t ready = buf_len(&p->wire);
 	enum stg_level_ready how = !ready ? STG_LEVEL_DRY :
 				   ready >= p->ahead / 2 ? STG_LEVEL_FULL : STG_LEVEL_SOME;
 	atomic_int *most = &p->run->count.level_most;
-	struct timespec cpu = { 0 };
-	int level;
+	int level = stg_level_step(&p->level, how, clock_mono_ns(), work_ns(p));
 
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
-	level = stg_level_step(&p->level, how, clock_mono_ns(),
-			       cpu.tv_sec * 1000000000LL + cpu.tv_nsec);
 	/* Two sessions at once may lose one: the report tells roughly. */
 	if (level > atomic_load_explicit(most, memory_order_relaxed))
 		atomic_store_explicit(most, level, memory_order_relaxed);
@@ -792,6 +806,7 @@ static void *sender_main(void *arg)
 	/* A working directory of its own: see send_special() in transmit.c. */
 	if (unshare(CLONE_FS) < 0)
 		r = err_sys(&e, "session thread: unshare");
+	p->sched_fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
 	p->scratch = malloc(PEER_SCRATCH);
 	if (r == 0 && !p->scratch)
 		r = err_set(&e, -ENOMEM, "session thread: out of memory");
@@ -815,6 +830,7 @@ static void peer_init(struct peer *p, struct stg_run *run, unsigned index)
 	p->stats.index = index;
 	p->wake_fd = -1;
 	p->epoll_fd = -1;
+	p->sched_fd = -1;
 }
 
 static int peer_open_fds(struct peer *p, struct err *e)
@@ -841,8 +857,8 @@ static void peer_fini(struct peer *p)
 	buf_fini(&p->source_path);
 	free(p->flights);
 	free(p->scratch);
-	for (size_t i = 0; i < 3; i++) {
-		int fd = (int[]){ p->source_fd, p->wake_fd, p->epoll_fd }[i];
+	for (size_t i = 0; i < 4; i++) {
+		int fd = (int[]){ p->source_fd, p->wake_fd, p->epoll_fd, p->sched_fd }[i];
 
 		if (fd >= 0)
 			close(fd);

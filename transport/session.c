@@ -59,7 +59,7 @@
 #define READ_MAX (256u << 10)     /* libssh2 opens the window by this much each time */
 #define STUCK_MAX 32768           /* libssh2 cuts writes at 32700 */
 #define AHEAD_BYTES (256u << 10)  /* of the peer's program, on a line without delay */
-#define AHEAD_PER_US 256u         /* more for each microsecond of it: 256 MB/s */
+#define AHEAD_PER_US 128u         /* more for each microsecond of it: 128 MB/s */
 #define KNOWN_HOSTS_MAX (16u << 20)
 #define AGENT_KEYS_MAX 4 /* sshd hangs up after 6 failures; leave some to the other methods */
 
@@ -105,7 +105,7 @@ struct tp_session {
 	bool peer_closed;
 	int64_t heard_ns;   /* when the last byte came */
 	int64_t asked_ns;   /* when the last keep-alive went out */
-	int64_t trip_ns;    /* the shortest time in which a channel was opened; 0: none was */
+	int64_t trip_ns;    /* no round trip takes longer; 0: not known */
 	uint64_t window_max; /* the most that the link's peer would take at once so far */
 	struct buf outq;
 	uint8_t *stuck;
@@ -242,6 +242,14 @@ static int session_turn(struct tp_session *s, int64_t until_ns)
 		if (p.revents & ~POLLOUT)
 			return 0;
 	}
+}
+
+/* Something that takes n round trips at least was begun then, and is done. */
+static void note_trips(struct tp_session *s, int64_t begun_ns, int n)
+{
+	int64_t trip = (clock_mono_ns() - begun_ns) / n;
+
+	s->trip_ns = s->trip_ns ? MIN(s->trip_ns, trip) : MAX(trip, 1);
 }
 
 /* Repeat a call of libssh2 until it is done; LIBSSH2_ERROR_TIMEOUT at until. */
@@ -872,11 +880,13 @@ static int log_in(struct tp_session *s, const struct tp_session_opts *o, const c
 {
 	int timeout_s = o->connect_timeout_s ?: CONNECT_TIMEOUT_S;
 	struct login l = { .user = user, .until = deadline_s(timeout_s) };
+	int64_t begun = clock_mono_ns();
 	const char *text;
 	int r = 0;
 
 	l.offered = AWAIT_PTR(s, l.until,
 			      libssh2_userauth_list(s->ssh, user, (unsigned)strlen(user)));
+	note_trips(s, begun, 2); /* the service, and the answer to no method at all */
 	if (!l.offered) {
 		if (libssh2_userauth_authenticated(s->ssh))
 			return 0;
@@ -1033,7 +1043,7 @@ void tp_session_wire_bytes(const struct tp_session *s, uint64_t *ret_read, uint6
 static int channel_open(struct tp_session *s, const char *command, LIBSSH2_CHANNEL **ret,
 			struct err *e)
 {
-	int64_t until = deadline_s(s->idle_s), begun = clock_mono_ns(), trip;
+	int64_t until = deadline_s(s->idle_s), begun = clock_mono_ns();
 	LIBSSH2_CHANNEL *c;
 	int rc;
 
@@ -1042,8 +1052,8 @@ static int channel_open(struct tp_session *s, const char *command, LIBSSH2_CHANN
 	if (!c)
 		return ssh_fail(s, libssh2_session_last_errno(s->ssh), -ERR_SSH,
 				"open a channel (does sshd's MaxSessions allow it?)", e);
-	trip = clock_mono_ns() - begun;
-	s->trip_ns = s->trip_ns ? MIN(s->trip_ns, trip) : trip;
+	note_trips(s, begun, 1);
+	begun = clock_mono_ns();
 	rc = AWAIT(s, until, libssh2_channel_process_startup(c, "exec", 4, command,
 							     (unsigned)strlen(command)));
 	if (rc) {
@@ -1051,6 +1061,7 @@ static int channel_open(struct tp_session *s, const char *command, LIBSSH2_CHANN
 		(void)AWAIT(s, deadline_s(1), libssh2_channel_free(c));
 		return rc;
 	}
+	note_trips(s, begun, 1);
 	*ret = c;
 	return 0;
 }
