@@ -27,10 +27,11 @@
  *
  * A directory must be marked dirty in the catalog, and the mark committed, before anything
  * in it is sent.  A commit for each directory would cost more than the rest, so a thread
- * holds jobs back until it has HELD_JOBS of them, or has nothing else to do.
+ * holds jobs back until it has so many of them or their items, or has nothing else to do.
  */
 #define DENTS_BYTES (256u << 10)
-#define HELD_JOBS   32
+#define HELD_JOBS   512
+#define HELD_ITEMS  8192
 #define LOOK_ENTRIES 64 /* of a directory that may have been renamed */
 
 struct task {
@@ -75,7 +76,7 @@ struct walker {
 	const struct found **sorted;
 	size_t found_n, found_cap;
 	struct stg_job *held[HELD_JOBS];
-	size_t held_n;
+	size_t held_n, held_items;
 };
 
 static struct bytes task_path(const struct task *t)
@@ -329,7 +330,7 @@ static int push_held(struct walker *w, struct err *e)
 		else
 			stg_job_free(w->held[i]);
 	}
-	w->held_n = 0;
+	w->held_n = w->held_items = 0;
 	return r;
 }
 
@@ -340,8 +341,10 @@ static int hold_job(struct walker *w, struct stg_job *j, struct err *e)
 	if (w->run->verify && w->run->verify->method == STG_VERIFY_QUICK)
 		j->content = 0;
 	w->held[w->held_n++] = j;
+	w->held_items += j->n;
 	/* While sessions have nothing to do, batching would only make them wait. */
-	if (w->held_n == HELD_JOBS || stg_queue_waiting(w->run->queue, NULL) == 0)
+	if (w->held_n == HELD_JOBS || w->held_items >= HELD_ITEMS ||
+	    stg_queue_waiting(w->run->queue, NULL) == 0)
 		return push_held(w, e);
 	return 0;
 }
