@@ -513,6 +513,25 @@ static int may_leave(const struct walker *w, struct bytes path, bool is_dir, str
 }
 
 /*
+ * Was what has this inode now made after the row was right?  Then it is something else: file
+ * systems give the inode of what was removed to what is made next.
+ */
+static bool is_reborn(const struct walker *w, struct bytes dir, struct bytes name,
+		      const struct stg_stat *old)
+{
+	_cleanup_close_ int fd = io_open_dir_below(w->run->source_fd, dir, O_RDONLY);
+	char name_z[NAME_MAX + 1];
+	struct statx stx;
+
+	snprintf(name_z, sizeof(name_z), "%.*s", (int)name.n, (const char *)name.p);
+	if (fd < 0 || statx(fd, name_z, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BTIME, &stx) < 0)
+		return true;
+	return stx.stx_mask & STATX_BTIME &&
+	       (stx.stx_btime.tv_sec > old->ctime_s ||
+		(stx.stx_btime.tv_sec == old->ctime_s && stx.stx_btime.tv_nsec > old->ctime_ns));
+}
+
+/*
  * An entry that the target has under a name that is gone: have it moved, and leave it alone
  * until then.  What is protected in a directory moves with it, unless a rule knows it by the
  * directory's path, the old or the new one.  1: planned; 0: it has to be sent.
@@ -537,7 +556,8 @@ static int plan_move(struct walker *w, struct plan *p, const struct found *f, st
 	if (r <= 0)
 		return r;
 	if ((place.row.st.mode & S_IFMT) != (f->st.mode & S_IFMT) ||
-	    place.row.state & STG_ROW_DIRTY || is_there(w, &place))
+	    place.row.state & STG_ROW_DIRTY || is_there(w, &place) ||
+	    is_reborn(w, item.path, item.name, &place.row.st))
 		return 0;
 	if (stg_path_join(&old, buf_view(&place.path), buf_view(&place.name)) < 0 ||
 	    stg_path_join(&w->path, item.path, item.name) < 0)

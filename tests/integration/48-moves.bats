@@ -56,10 +56,12 @@ moving_tree() {
 	for i in $(seq 20); do
 		mkdir "$SRC/swap/d$i"
 		echo "$i" >"$SRC/swap/d$i/f"
+		head -c 100000 /dev/urandom >"$SRC/swap/big$i"
 	done
 	sync_ok full
-	rm -r "$SRC"/swap/d*
+	rm -r "$SRC"/swap/*
 	for i in $(seq 20); do
+		head -c 100000 /dev/urandom >"$SRC/swap/large$i"
 		mkdir "$SRC/swap/n$i"
 		echo "other $i" >"$SRC/swap/n$i/g"
 	done
