@@ -287,6 +287,18 @@ void peer_note_changed(struct peer *p, const struct stg_item *item)
 		  "changed while it was read; sent as it was, due again in the next phase");
 }
 
+/* Why a regular file was not opened: -errno, or -ESTALE where there is something else now. */
+static int open_failed(int dir, const char *name)
+{
+	int r = -errno;
+	struct stat st;
+
+	/* A link, a socket, a device that nobody drives: each has an error of its own. */
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(st.st_mode))
+		return -ESTALE;
+	return r == -ELOOP ? -ESTALE : r;
+}
+
 int peer_open_unseen(struct peer *p, struct bytes path, struct bytes name)
 {
 	char z[NAME_MAX + 1];
@@ -299,7 +311,7 @@ int peer_open_unseen(struct peer *p, struct bytes path, struct bytes name)
 		    O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | O_NOATIME);
 	if (fd < 0 && errno == EPERM)
 		fd = openat(dir, z, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	return fd < 0 ? (errno == ELOOP ? -ESTALE : -errno) : fd;
+	return fd < 0 ? open_failed(dir, z) : fd;
 }
 
 int peer_open_source(struct peer *p, struct bytes path, struct bytes name,
