@@ -36,6 +36,7 @@ struct agt_migration {
 	const struct agt_stop *stop;
 	bool dry;     /* tell what would be done, change nothing */
 	bool resumed; /* the run began in an earlier call */
+	bool new_task; /* its task was made in this one, so nobody has started it */
 
 	struct agt_run run;
 	struct agt_artifacts *artifacts; /* NULL in a dry run */

@@ -335,6 +335,7 @@ int agt_task_make(struct agt_migration *m, enum agt_outcome *ret, struct err *e)
 	if (r == 0) {
 		log_info("task %s (%s) for the source %s and the target %s", m->run.task_id,
 			 m->run.task_type, m->run.source_id, m->run.server_id);
+		m->new_task = true;
 		*ret = AGT_OUT_DONE;
 		return 0;
 	}
@@ -387,7 +388,7 @@ int agt_task_start(struct agt_migration *m, enum agt_outcome *ret, struct err *e
 	int r;
 
 	*ret = AGT_OUT_DONE;
-	if (m->resumed) {
+	if (m->resumed && !m->new_task) {
 		/* The call before may have started it, and was killed before it could say so. */
 		r = get_task(m, &reply, e);
 		if (r == -ERR_CLOUD && agt_reply_is(&reply, "SMS.7703"))

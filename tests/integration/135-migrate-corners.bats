@@ -153,6 +153,25 @@ failed_checks() { out postcheck_network.json '[c["name"] for c in j["checks"] if
 	[ "$(cloud_routes | sed '/cloudservers$/q' | grep -c 'GET .*/publicips$')" -eq 4 ]
 }
 
+@test "a dry run of an unfinished run: what is left of it, and it stays as it is" {
+	cloud_fault '{"match": "POST ^/v3/tasks$", "times": 1, "error_code": "SMS.6000"}'
+	migrate_ends 46
+	cp "$AGENT_STATE/migrate.json" "$W/before"
+	cloud_forget
+	migrate_ends 0 --dry-run
+	[ "$(grep -oE '^(POST|PUT|DELETE) [^ ]+' <<<"$output" | sed 's,http://[^/]*,,')" = \
+		"$(printf '%s\n' "POST /v3/tasks" "POST /v3/tasks/<task_id>/action")" ] || fail "$output"
+	never '^(POST|PUT|DELETE)'
+	cmp "$AGENT_STATE/migrate.json" "$W/before"
+	migrate_ends 0 --dry-run --restart
+	says "POST $SMS_ENDPOINT/v3/migprojects"
+	cmp "$AGENT_STATE/migrate.json" "$W/before"
+	# And so it is done: nobody is asked whether a task that was just made has begun.
+	cloud_forget
+	migrate_ends 0
+	[ "$(cloud_routes sms | uniq | grep -v '^GET /v3/sources' | head -n 3)" = "$(printf '%s\n' "${GO[@]}")" ]
+}
+
 # ---- what the task and the server are told ----
 
 @test "volume groups go with the disks, and without disks neither" {
