@@ -32,6 +32,16 @@ static int go(struct agt_migration *m, enum agt_step next)
 	return 0;
 }
 
+/* To the staged sync, by way of a new server where there is nothing to send to. */
+static int go_on_staged(struct agt_migration *m, struct err *e)
+{
+	int r = agt_staged_wants_server(m, e);
+
+	if (r > 0)
+		log_info("no target of the staged sync is configured: a server is made for it");
+	return r < 0 ? r : go(m, r ? AGT_STEP_TARGET : AGT_STEP_STAGED);
+}
+
 /* The staged sync, unless the operator wants SMS or nothing. */
 static int go_staged(struct agt_migration *m, struct err *e)
 {
@@ -45,7 +55,7 @@ static int go_staged(struct agt_migration *m, struct err *e)
 							    : "ENABLE_RSYNC_FALLBACK=false");
 	log_info("going on with the staged sync: %s", m->run.fallback_reason);
 	AGT_SET(m->run.road, "rsync");
-	return go(m, AGT_STEP_STAGED);
+	return go_on_staged(m, e);
 }
 
 /* ---- the steps ---- */
@@ -61,7 +71,7 @@ static int step_precheck(struct agt_migration *m, struct err *e)
 	if (m->o->migrate.method == AGT_METHOD_RSYNC) {
 		AGT_SET(m->run.road, "rsync");
 		AGT_SET(m->run.fallback_reason, "the staged sync was asked for");
-		return go(m, AGT_STEP_STAGED);
+		return go_on_staged(m, e);
 	}
 	if (agt_sms_like_id(given)) {
 		int r = agt_sms_delete_tasks(m, given, AGT_OLD_FINISHED, "precheck", e);
@@ -132,17 +142,18 @@ static int step_source(struct agt_migration *m, struct err *e)
 
 static int step_target(struct agt_migration *m, struct err *e)
 {
+	bool staged = !strcmp(m->run.road, "rsync");
 	int r = agt_provision_target(m, e);
 
 	/* The record went between two calls. */
-	if (r == -ERR_CLOUD &&
+	if (r == -ERR_CLOUD && !staged &&
 	    agt_rule_find(m->code, AGT_AT_QUERY, m->run.used) == AGT_REGISTER_SOURCE) {
 		log_info("%s: registering the source anew", e->text);
 		m->run.used |= 1u << AGT_REGISTER_SOURCE;
 		r = agt_sms_register(m, false, e);
 		return r < 0 ? r : go(m, AGT_STEP_TARGET);
 	}
-	return r < 0 ? r : go(m, AGT_STEP_TASK);
+	return r < 0 ? r : go(m, staged ? AGT_STEP_STAGED : AGT_STEP_TASK);
 }
 
 /* What a task's step came to; next is where it goes when all is well. */

@@ -9,6 +9,7 @@
 #include "agent/flavor.h"
 #include "agent/json.h"
 #include "agent/network.h"
+#include "agent/register.h"
 #include "agent/sms.h"
 #include "common/log.h"
 #include "common/macro.h"
@@ -247,6 +248,9 @@ static struct cJSON *server_body(struct agt_migration *m)
 		agt_json_set_str(server, "availability_zone", run->zone);
 	if (m->o->migrate.key_name)
 		agt_json_set_str(server, "key_name", m->o->migrate.key_name);
+	else if (!strcmp(run->road, "rsync") && m->o->migrate.staged.password_env)
+		/* What the staged sync will log in with; SMS would overwrite it. */
+		agt_json_set_str(server, "adminPass", m->o->migrate.staged.password_env);
 	agt_json_set_int(server, "count", 1);
 	o = agt_json_set_object(server, "metadata");
 	agt_json_set_str(o, "stager_run", run->run_id);
@@ -503,6 +507,22 @@ static int make_server(struct agt_migration *m, struct err *e)
 	return r < 0 ? r : wait_active(m, e);
 }
 
+/* How large it is, and what its address is: by its record, else by looking at this host. */
+static int know_source(struct agt_migration *m, struct err *e)
+{
+	int r = 0;
+
+	if (*m->run.source_id)
+		return agt_sms_source_detail(m, e);
+	if (!m->source)
+		r = agt_register_body(m->o, NULL, &m->source, e);
+	if (!*m->run.source_name)
+		AGT_SET(m->run.source_name, agt_json_str(m->source, "name", ""));
+	if (!*m->run.source_ip)
+		AGT_SET(m->run.source_ip, agt_json_str(m->source, "ip", ""));
+	return r;
+}
+
 int agt_provision_target(struct agt_migration *m, struct err *e)
 {
 	static int (*const steps[])(struct agt_migration *, struct err *) = {
@@ -520,7 +540,7 @@ int agt_provision_target(struct agt_migration *m, struct err *e)
 			       "no image for the target server: set TARGET_IMAGE_ID or the key "
 			       "migrate.image_id, or give a server with --existing-target");
 	if (r == 0)
-		r = agt_sms_source_detail(m, e);
+		r = know_source(m, e);
 	for (size_t i = 0; i < ARRAY_SIZE(steps) && r == 0; i++)
 		r = steps[i](m, e);
 	return r;

@@ -10,6 +10,7 @@
 #include "agent/json.h"
 #include "agent/login.h"
 #include "agent/provision.h"
+#include "common/connect.h"
 #include "common/io.h"
 #include "common/log.h"
 #include "common/macro.h"
@@ -18,6 +19,7 @@
 #define EXIT_PARTIAL 23
 #define EXIT_VANISHED 24
 #define EXIT_WAITING 42
+#define CONNECT_MS 5000 /* where the operator does not say */
 #define ENV_MAX 8
 #define PATH_SIZE 4096
 
@@ -158,6 +160,38 @@ static int take_status(struct agt_migration *m, int status, const char *report, 
 	return read_state(m, report, e);
 }
 
+int agt_staged_wants_server(const struct agt_migration *m, struct err *e)
+{
+	struct agt_login login;
+	int r = agt_login_find(m->o, &login, e);
+
+	if (r < 0)
+		return r;
+	return !*login.host && !*m->run.existing_target && !*m->run.server_id &&
+	       m->o->migrate.image_id;
+}
+
+/* A server that was made a moment ago does not answer at once; stager tells if it never does. */
+static int wait_for_ssh(struct agt_migration *m, const struct agt_login *login, struct err *e)
+{
+	const struct agt_migrate_options *mo = &m->o->migrate;
+	int timeout_ms = (int)(mo->connect_timeout_ms ? mo->connect_timeout_ms : CONNECT_MS);
+
+	for (unsigned i = 0; i < mo->postcheck_attempts; i++) {
+		_cleanup_close_ int fd = -1;
+		struct err why = { 0 };
+		int r = connect_tcp(login->host, (uint16_t)login->port, timeout_ms, NULL, &fd, &why);
+
+		if (r == 0)
+			return 0;
+		log_debug("%s", why.text);
+		r = agt_migration_pause(m, e);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 int agt_staged_run(struct agt_migration *m, struct err *e)
 {
 	_cleanup_(call_fini) struct call c = { .argc = 0 };
@@ -184,7 +218,8 @@ int agt_staged_run(struct agt_migration *m, struct err *e)
 		return err_set(e, -ERR_FORBIDDEN,
 			       "the staged sync has no target: set RSYNC_TARGET_HOST, or the key "
 			       "migrate.staged.target_host, or give --target behind \"--\", or a "
-			       "server of the cloud with --existing-target");
+			       "server of the cloud with --existing-target, or TARGET_IMAGE_ID for "
+			       "a new one");
 	r = build(m->o, "run", false, &m->o->args, address, &c, e);
 	if (r < 0)
 		return r;
@@ -195,6 +230,10 @@ int agt_staged_run(struct agt_migration *m, struct err *e)
 		printf("\n");
 		return 0;
 	}
+	if (*address)
+		r = wait_for_ssh(m, &login, e);
+	if (r < 0)
+		return r;
 	log_info("staged sync to %s", login.host);
 	r = agt_child_run(&(struct agt_child_opts){ .argv = c.argv,
 						    .envp = m->ctx->envp,

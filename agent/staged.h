@@ -8,8 +8,14 @@
 #include "agent/migration.h"
 
 /*
- * Run it to the configured target, else to the address of --existing-target.  0: the staged sync has succeeded, its state is in m->run.
- * Positive: the exit status of stager, which has told what was wrong.  -ERR_FORBIDDEN: no
+ * 1: no target is configured, none is there, but an image to make one from; else 0.  What SMS
+ * has begun with is there, though nothing can be sent to it.
+ */
+int agt_staged_wants_server(const struct agt_migration *m, struct err *e) _must_check_;
+
+/*
+ * Run it to the configured target, else to the address of --existing-target or of the server
+ * that the run has made.  0: the staged sync has succeeded, its state is in m->run.  Positive: the exit status of stager, which has told what was wrong.  -ERR_FORBIDDEN: no
  * target is configured.
  */
 int agt_staged_run(struct agt_migration *m, struct err *e) _must_check_;

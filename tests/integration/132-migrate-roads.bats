@@ -79,7 +79,7 @@ key() { # JSON members for "migrate" of the config file
 
 @test "the staged sync without a target: 40, told what to set" {
 	agent_setup sms-6504
-	unset RSYNC_TARGET_HOST RSYNC_TARGET_PORT RSYNC_TARGET_USER
+	unset RSYNC_TARGET_HOST RSYNC_TARGET_PORT RSYNC_TARGET_USER TARGET_IMAGE_ID
 	exits 40 "$AGENT" migrate "${MIGRATE[@]}" -- --config "$W/stager.json"
 	says RSYNC_TARGET_HOST
 	# The config file of the agent does as well.

@@ -172,6 +172,77 @@ failed_checks() { out postcheck_network.json '[c["name"] for c in j["checks"] if
 	[ "$(cloud_routes sms | uniq | grep -v '^GET /v3/sources' | head -n 3)" = "$(printf '%s\n' "${GO[@]}")" ]
 }
 
+# ---- a server for the staged sync ----
+
+# No target is configured; the stager of this prefix has the root of one, which is not /.
+without_target() {
+	cloud_set '{"server_addresses": {"fixed": "127.0.0.1", "floating": "127.0.0.1"}}'
+	unset RSYNC_TARGET_HOST
+	cp -r "$STAGER_PREFIX" "$W/prefix"
+	cat >"$W/prefix/bin/stager" <<-EOF
+	#!/bin/sh
+	echo "\$RSYNC_TARGET_HOST" >"$W/host"
+	exec "$STAGER" "\$@" --target "$ME@127.0.0.1:$DST"
+	EOF
+	AGENT=$W/prefix/sbin/stager-agent
+	STAGED=(--config "$W/stager.json" --identity "$SSHD_KEY" --known-hosts "$SSHD_KNOWN_HOSTS"
+		--source "$SRC" --no-default-excludes --progress none)
+}
+
+@test "SMS.6504 and no target is configured: one is made, no task" {
+	anew '{"preset": "sms-6504"}'
+	without_target
+	migrate_ends 0
+	chain_is "${BEGIN[@]}" "${TARGET[@]}"
+	cloud_clean
+	[ "$(cat "$W/host")" = 127.0.0.1 ]
+	[ "$(result migration_method)" = rsync ]
+	[ "$(result target_server_id)" = "$(cloud_state servers | jq -r 'keys[0]')" ]
+	[ "$(out postcheck_network.json 'j["passed"]')" = true ]
+	assert_same "$SRC" "$DST"
+	# Without an image neither.
+	anew '{"preset": "sms-6504"}'
+	TARGET_IMAGE_ID='' migrate_ends 40
+	says TARGET_IMAGE_ID
+	chain_is "${BEGIN[@]}"
+}
+
+@test "--method rsync and no target: a server after this host, SMS is not asked" {
+	without_target
+	RSYNC_TARGET_PASSWORD=Hush-hush-1 migrate_ends 0 --dry-run --method rsync
+	says '"adminPass":"***********"'
+	lacks Hush-hush-1 <<<"$output"
+	migrate_ends 0 --method rsync
+	[ -z "$(cloud_routes sms)" ]
+	cloud_clean
+	[ "$(cloud_state servers | jq length)" -eq 1 ]
+	[ -n "$(result source_name)" ]
+	assert_same "$SRC" "$DST"
+}
+
+@test "killed while that server is made: one server, and the staged sync goes there" {
+	local n
+
+	without_target
+	for n in 6 15 17; do
+		anew '{"preset": "sms-6504", "settings": {"server_addresses":
+			{"fixed": "127.0.0.1", "floating": "127.0.0.1"}}}'
+		cloud_fault '{"match": "* ^/v1", "nth": '$n', "hang_s": 60, "apply": true}'
+		"$AGENT" migrate "${MIGRATE[@]}" -- "${STAGED[@]}" >"$W/o" 2>&1 3>&- &
+		pid=$!
+		hangs() { cloud_control GET faults | grep -qE '"used": *[1-9]'; }
+		wait_until 20 hangs
+		kill -KILL "$pid"
+		wait "$pid" || true
+		cloud_control PUT faults '[]' >/dev/null
+		migrate_ends 0
+		[ "$(cloud_state servers | jq length)" -eq 1 ] || fail "call $n: $(cloud_routes)"
+		[ "$(cloud_state eips | jq length)" -eq 1 ]
+		never '^POST /v3/tasks'
+		assert_same "$SRC" "$DST"
+	done
+}
+
 # ---- what the task and the server are told ----
 
 @test "volume groups go with the disks, and without disks neither" {
