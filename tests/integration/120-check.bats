@@ -256,6 +256,33 @@ with_clone() {
 	[ "$(grep -c "could not tell: no connection to 127.0.0.1" <<<"$output")" -eq 2 ]
 }
 
+@test "check: many sources, one that goes meanwhile, and answers that make no sense" {
+	with_clone ""
+	# The clone is on the second page, and of the others one is gone when it is asked for.
+	for i in $(seq 205); do
+		printf '{"id": "%08x-0000", "name": "s%d", "ip": "198.51.100.%d"},' "$i" "$i" $((i % 200))
+	done >"$W/many"
+	cat >"$W/scenario" <<-END
+	{ "seed": { "sources": [ $(cat "$W/many") { "id": "ffffffff-1111", "name": "clone", "ip": "192.0.2.7",
+	    "networks": [ { "name": "eth0", "ip": "192.0.2.7", "mac": "${MAC^^}" } ] } ] } }
+	END
+	cloud_stop
+	cloud_start "$W/cloud2" "$W/scenario"
+	cloud_keys
+	cloud_fault '{"match": "GET /v3/sources/00000003-0000", "error_code": "SMS.7602", "status": 400}'
+	run -40 check --only MAC
+	[[ $output == *"another source already has the MAC $MAC of "* ]]
+	[ "$(cloud_calls | grep -c 'GET /v3/sources$')" -eq 2 ]
+	[ "$(cloud_calls | grep -c 'GET /v3/sources/')" -eq 207 ]
+	# The first page only would have been no reason to call it unique.
+	cloud_fault '{"match": "GET /v3/sources$", "when": {"query.offset": "200"}, "html": true, "status": 200}'
+	run -0 check --only MAC
+	[[ $output == WARN*"could not tell: whether another source has the same MAC: "*"a web page"* ]]
+	cloud_fault '{"match": "GET /v3/sources/0000000a-0000", "truncate": 10}'
+	run -0 check --only MAC
+	[[ $output == WARN*"could not tell: whether another source has the same MAC: "* ]]
+}
+
 @test "check: a target is reached, or not" {
 	endpoint 0
 	port=$(cat "$W/port")
