@@ -209,9 +209,11 @@ with_clone() {
 
 @test "check: a MAC that another source of the account has is an error" {
 	with_clone ""
-	run -40 check --only MAC
+	run -40 check --only MAC --log-level debug
 	[[ $output == *"another source already has the MAC $MAC of "* ]]
-	[[ $output != *"$HC_SK"* ]]
+	[[ $output == *"/v3/sources?limit=200&offset=0: HTTP 200 ("*"ms), request "* ]]
+	[[ $output == *"access key ${HC_AK:0:4}****"* ]]
+	[[ $output != *"$HC_SK"* && $output != *"$HC_AK"* && $output != *Signature=* ]]
 	[ "$(cloud_routes | sort | uniq -c | awk '{print $1, $2, $3}')" = "1 GET /v3/sources
 2 GET /v3/sources/{source_id}" ]
 	# The record that this host was registered under is its own.
