@@ -433,6 +433,9 @@ int agt_network_peers(const struct agt_migration *m, struct agt_peers *ret, stru
 	/* SMS may know the source by something that is no address. */
 	if (*m->run.source_ip)
 		(void)add_peer(ret, m->run.source_ip);
+	if (m->o->migrate.source_ip && add_peer(ret, m->o->migrate.source_ip) < 0)
+		return err_set(e, -ERR_USAGE, "SOURCE_PRIVATE_IP: '%s' is no address",
+			       m->o->migrate.source_ip);
 	for (size_t i = 0; i < extra->n; i++) {
 		int r = add_peer(ret, extra->v[i]);
 

@@ -90,6 +90,9 @@ struct agt_migrate_options {
 	const char *zone;     /* NULL: any */
 	const char *key_name; /* SSH key pair of a new server; NULL: none */
 	const char *volume_type;
+	const char *data_volume_type; /* of disks besides the system disk; NULL: volume_type */
+	const char *flavor_id;        /* to be tried first; NULL: the nearest */
+	const char *source_ip;        /* a further address of the source; NULL: none */
 	unsigned eip_mbps;        /* 0: no public address */
 	struct strlist eip_pools; /* tried in this order */
 	struct strlist peers;     /* besides the source */

@@ -180,6 +180,7 @@ static int64_t gib_of(const struct cJSON *disk, int64_t min, int64_t max)
 static void put_volumes(const struct agt_migration *m, struct cJSON *server)
 {
 	const char *type = m->o->migrate.volume_type;
+	const char *data_type = m->o->migrate.data_volume_type;
 	struct cJSON *root = agt_json_set_object(server, "root_volume"), *data;
 	const struct cJSON *first = agt_json_first(m->source, "init_target_server.disks");
 	const struct cJSON *system;
@@ -201,7 +202,7 @@ static void put_volumes(const struct agt_migration *m, struct cJSON *server)
 		if (i == system)
 			continue;
 		v = agt_json_add_object(data);
-		agt_json_set_str(v, "volumetype", type);
+		agt_json_set_str(v, "volumetype", data_type ? data_type : type);
 		agt_json_set_int(v, "size", gib_of(i, DATA_MIN_GIB, DATA_MAX_GIB));
 		n++;
 	}
@@ -427,9 +428,18 @@ static int wait_active(struct agt_migration *m, struct err *e)
 
 static int next_flavor(struct agt_migration *m, const struct cJSON *flavors, struct err *e)
 {
+	const char *wanted = m->o->migrate.flavor_id;
 	struct agt_flavor f;
 	int64_t vcpus, ram;
 
+	if (wanted && !agt_words_have(m->run.flavors_refused, wanted) &&
+	    AGT_SET(m->run.flavor_id, wanted)) {
+		m->run.zone[0] = '\0';
+		AGT_SET(m->run.zone, m->o->migrate.zone);
+		m->run.server_try++;
+		log_info("flavor %s, as configured", wanted);
+		return 0;
+	}
 	source_size(m, &vcpus, &ram);
 	if (!agt_flavor_choose(flavors, vcpus, ram, m->o->migrate.zone, m->run.flavors_refused,
 			       &f))

@@ -16,8 +16,14 @@ locals {
     TARGET_REGION              = var.target_region
     TARGET_REGION_NAME         = var.target_region_name
     TARGET_VPC_NAME            = var.target_vpc_name
+    TARGET_VPC_CIDR            = var.target_vpc_cidr
+    TARGET_SUBNET_CIDR         = var.target_subnet_cidr
     TARGET_IMAGE_ID            = var.target_image_id
     TARGET_SERVER_NAME         = var.target_server_name
+    TARGET_FLAVOR_ID           = var.target_flavor_id
+    ROOT_VOLUME_TYPE           = var.root_volume_type
+    DATA_VOLUME_TYPE           = var.data_volume_type
+    SOURCE_PRIVATE_IP          = var.source_private_ip
     EIP_BANDWIDTH_MBPS         = tostring(var.eip_bandwidth_mbps)
     SMS_ENDPOINT               = var.sms_endpoint
     PREFERRED_MIGRATION_METHOD = var.preferred_migration_method
@@ -41,7 +47,7 @@ locals {
     for name, value in {
       HC_AK                 = var.access_key
       HC_SK                 = var.secret_key
-      RSYNC_TARGET_PASSWORD = var.rsync_target_password
+      RSYNC_TARGET_PASSWORD = var.rsync_target_password != "" ? var.rsync_target_password : var.target_admin_password
     } : name => value if value != ""
   }
 

@@ -49,6 +49,49 @@ variable "target_vpc_name" {
   default     = "vpc-migration"
 }
 
+variable "target_vpc_cidr" {
+  description = "Range of a VPC that is made."
+  type        = string
+  default     = "10.250.0.0/16"
+}
+
+variable "target_subnet_cidr" {
+  description = "Range of a subnet that is made."
+  type        = string
+  default     = "10.250.1.0/24"
+}
+
+variable "target_flavor_id" {
+  description = "Flavor of a new target server; empty: the nearest to the source."
+  type        = string
+  default     = ""
+}
+
+variable "root_volume_type" {
+  description = "Kind of its system disk."
+  type        = string
+  default     = "SSD"
+}
+
+variable "data_volume_type" {
+  description = "Kind of its other disks."
+  type        = string
+  default     = "SSD"
+}
+
+variable "target_admin_password" {
+  description = "Password of its root, where the staged sync makes it; stands in for an empty rsync_target_password."
+  type        = string
+  default     = ""
+  sensitive   = true
+}
+
+variable "source_private_ip" {
+  description = "A further address of the source that may reach the target."
+  type        = string
+  default     = ""
+}
+
 variable "target_server_name" {
   description = "Name of a new target server; empty: after the source."
   type        = string

@@ -70,6 +70,31 @@ tfvars() { # more lines
 	cloud_routes | grep -q 'POST /v3/tasks'
 }
 
+@test "the names of the older flow reach their places" {
+	tfvars '
+	target_vpc_name       = "vpc-other"
+	target_vpc_cidr       = "10.77.0.0/16"
+	target_subnet_cidr    = "10.77.5.0/24"
+	target_flavor_id      = "s6.small.1"
+	root_volume_type      = "SAS"
+	source_private_ip     = "172.16.5.5"
+	target_admin_password = "Hush-hush-1"
+	domain_name           = "of no use here"
+	'
+	exits 0 terraform init -input=false
+	# A password that the sshd of this test does not take: all but the postcheck is done.
+	exits 1 terraform apply -auto-approve -input=false
+	lacks Hush-hush-1 <<<"$output"
+	OUT=$MODULE/out
+	[ "$(result migrated)" = true ]
+	[ "$(result target_vpc_name)" = vpc-other ]
+	[ "$(cloud_log 'select(.route == "POST /v1/{project_id}/subnets") | .body.subnet.cidr')" = '"10.77.5.0/24"' ]
+	[ "$(cloud_log 'select(.route == "POST /v1.1/{project_id}/cloudservers") |
+		.body.server | [.flavorRef, .root_volume.volumetype]')" = '["s6.small.1","SAS"]' ]
+	cloud_log 'select(.route == "POST /v1/{project_id}/security-group-rules") |
+		.body.security_group_rule.remote_ip_prefix' | grep -qF 172.16.5.5/32
+}
+
 @test "apply fails when the migration does, and runs the staged sync where SMS cannot" {
 	tfvars 'preferred_migration_method = "sms"'
 	cloud_control PUT scenario '{"preset": "sms-6504"}' >/dev/null

@@ -272,6 +272,11 @@ null' ]
 	export SOURCE_REGION=cn-north-4 TARGET_REGION=la-south-2 TARGET_REGION_NAME="LA South"
 	export TARGET_VPC_NAME=vpc-other TARGET_SERVER_NAME=moved EIP_BANDWIDTH_MBPS=7
 	export EXTRA_PEER_IPS=198.51.100.9 PREFERRED_MIGRATION_METHOD=auto
+	export TARGET_VPC_CIDR=10.77.0.0/16 TARGET_SUBNET_CIDR=10.77.5.0/24 SOURCE_PRIVATE_IP=172.16.5.5
+	export TARGET_FLAVOR_ID=s6.small.1 ROOT_VOLUME_TYPE=SAS DATA_VOLUME_TYPE=GPSSD
+	cloud_control GET "state/sources/$CLOUD_SOURCE" | jq '.init_target_server.disks += [{"name": "/dev/vdb",
+		"size": 21474836480, "device_use": "NORMAL"}] | {init_target_server}' >"$W/disks"
+	cloud_state sources "$CLOUD_SOURCE" "$(cat "$W/disks")"
 	export RESULT_PATH=$W/by-env/migration_result.json
 	MIGRATE=(--config "$W/agent.json" --state-dir "$AGENT_STATE" --poll-interval 0.01)
 	migrate_ends 0
@@ -286,7 +291,13 @@ null' ]
 	[ "$(bodies 'POST /v1/{project_id}/publicips' .bandwidth.size)" = 7 ]
 	peers=$(bodies 'POST /v1/{project_id}/security-group-rules' .security_group_rule.remote_ip_prefix)
 	grep -qF '"198.51.100.9/32"' <<<"$peers"
+	grep -qF '"172.16.5.5/32"' <<<"$peers"
 	lacks 192.0.2.1 <<<"$peers"
+	[ "$(bodies 'POST /v1/{project_id}/vpcs' .vpc.cidr)" = '"10.77.0.0/16"' ]
+	[ "$(bodies 'POST /v1/{project_id}/subnets' .subnet.cidr)" = '"10.77.5.0/24"' ]
+	[ "$(bodies 'POST /v1.1/{project_id}/cloudservers' '.server | [.flavorRef, .root_volume.volumetype,
+		.data_volumes[0].volumetype]')" = '["s6.small.1","SAS","GPSSD"]' ]
+	cloud_clean
 	# Flags before the environment.
 	MIGRATE+=(--out "$W/by-flag")
 	cloud_forget
