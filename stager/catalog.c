@@ -640,8 +640,8 @@ int stg_catalog_row_put(struct stg_catalog *c, uint64_t dir, struct bytes name,
 	return stg_catalog_run(c, Q_PUT_ENTRY, "write entry", e);
 }
 
-static int put_link(struct stg_catalog *c, uint64_t dir, struct bytes path, struct bytes name,
-		    const struct stg_stat *st, struct err *e)
+int stg_catalog_put_link(struct stg_catalog *c, uint64_t dir, struct bytes path,
+			 struct bytes name, const struct stg_stat *st, struct err *e)
 {
 	sqlite3_stmt *s = c->q[Q_PUT_LINK];
 
@@ -675,7 +675,7 @@ int stg_catalog_record(struct stg_catalog *c, uint64_t dir, struct bytes path,
 	else if (r == 0 && old_nlink)
 		r = stg_catalog_del_named(c, Q_DEL_PLACE, dir, name, e);
 	if (r == 0 && row->st.nlink > 1 && !stg_is_dir(&row->st))
-		r = put_link(c, dir, path, name, &row->st, e);
+		r = stg_catalog_put_link(c, dir, path, name, &row->st, e);
 	else if (r == 0 && old_nlink > 1)
 		r = stg_catalog_del_named(c, Q_DEL_LINK, dir, name, e);
 	return stg_catalog_unlock(c, r, e);
@@ -993,7 +993,8 @@ int stg_catalog_reader_open(struct stg_catalog *c, struct stg_catalog_reader **r
 	     sqlite3_prepare_v3(rd->db, queries[Q_GET_ENTRY], -1,
 				SQLITE_PREPARE_PERSISTENT, &rd->one, NULL) != SQLITE_OK ||
 	     sqlite3_prepare_v3(
-		     rd->db, "SELECT dir,name FROM place WHERE ino=?1 AND dev=?2", -1,
+		     rd->db, "SELECT dir,name FROM place WHERE ino=?1 AND dev=?2"
+		     " ORDER BY dir,name LIMIT 1 OFFSET ?3", -1,
 		     SQLITE_PREPARE_PERSISTENT, &rd->inode, NULL) != SQLITE_OK ||
 	     sqlite3_prepare_v3(rd->db, "SELECT dir,name FROM place WHERE child=?1", -1,
 				SQLITE_PREPARE_PERSISTENT, &rd->child,
@@ -1212,6 +1213,19 @@ int stg_catalog_claim_link(struct stg_catalog *c, uint64_t dir, struct bytes pat
 		r = put_follower(c, st, dir, path, name, old_nlink, e);
 	}
 	return stg_catalog_unlock(c, r < 0 ? r : 0, e);
+}
+
+int stg_catalog_offer_leader(struct stg_catalog *c, const struct stg_stat *st,
+			     const struct stg_place *place, struct err *e)
+{
+	int r = stg_catalog_lock(c, e);
+
+	if (r < 0)
+		return r;
+	r = find_leader(c, place->dir, buf_view(&place->name), st, e);
+	if (r == 0)
+		r = put_leader(c, st, place->dir, buf_view(&place->path), buf_view(&place->name), e);
+	return stg_catalog_unlock(c, MIN(r, 0), e);
 }
 
 int stg_catalog_drop_leader(struct stg_catalog *c, const struct stg_stat *st, struct err *e)

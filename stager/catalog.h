@@ -220,11 +220,12 @@ struct stg_place {
 void stg_place_fini(struct stg_place *p);
 
 /*
- * Where the target has this source inode, of those that stg_stat_movable() holds for:
- * 1 and *ret, which has to be initialised, or 0: nowhere.
+ * Where the target has this source inode, of those that stg_stat_movable() holds for; it may
+ * be in several places, nth counts them from 0.  1 and *ret, which has to be initialised, with
+ * a row of all zeroes where something else has taken the place since; or 0: there is none.
  */
 int stg_catalog_find_inode(struct stg_catalog_reader *r, uint64_t dev, uint64_t ino,
-		     struct stg_place *ret, struct err *e) _must_check_;
+			   unsigned nth, struct stg_place *ret, struct err *e) _must_check_;
 
 /* --- hard links --- */
 
@@ -241,6 +242,10 @@ enum stg_link_role {
 int stg_catalog_claim_link(struct stg_catalog *c, uint64_t dir, struct bytes path,
 			   struct bytes name, const struct stg_stat *st, uint32_t old_nlink,
 			   enum stg_link_role *ret, struct err *e) _must_check_;
+
+/* The name at place is to be the inode's leader, unless it has one. */
+int stg_catalog_offer_leader(struct stg_catalog *c, const struct stg_stat *st,
+			     const struct stg_place *place, struct err *e) _must_check_;
 
 /* The leader of this inode is of no use: the next name that asks becomes it. */
 int stg_catalog_drop_leader(struct stg_catalog *c, const struct stg_stat *st, struct err *e)

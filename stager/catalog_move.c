@@ -31,6 +31,17 @@ static int move_links(struct stg_catalog *c, struct bytes old, struct bytes now,
 	return stg_catalog_run(c, Q_MOVE_LINKS, "move links", e);
 }
 
+/* One of several names of an inode. */
+static int move_link(struct stg_catalog *c, const struct stg_move *m,
+		     const struct stg_stat *st, struct err *e)
+{
+	size_t n = m->to.n - m->name.n;
+	int r = stg_catalog_del_named(c, Q_DEL_LINK, m->old_dir, m->old_name, e);
+
+	return r < 0 ? r : stg_catalog_put_link(c, m->dir, bytes_of(m->to.p, n ? n - 1 : 0),
+						m->name, st, e);
+}
+
 int stg_catalog_move(struct stg_catalog *c, const struct stg_move *m, struct err *e)
 {
 	struct stg_row row;
@@ -52,6 +63,8 @@ int stg_catalog_move(struct stg_catalog *c, const struct stg_move *m, struct err
 			r = stg_catalog_put_place(c, m->dir, m->name, &row, e);
 		if (r == 0 && row.child)
 			r = move_links(c, m->from, m->to, e);
+		else if (r == 0 && row.st.nlink > 1)
+			r = move_link(c, m, &row.st, e);
 	}
 	return stg_catalog_unlock(c, r, e);
 }
@@ -111,15 +124,21 @@ static int path_of(struct stg_catalog_reader *r, uint64_t id, struct buf *path,
 }
 
 int stg_catalog_find_inode(struct stg_catalog_reader *r, uint64_t dev, uint64_t ino,
-			   struct stg_place *ret, struct err *e)
+			   unsigned nth, struct stg_place *ret, struct err *e)
 {
 	int n;
 
 	stg_catalog_bind_inode(r->inode, dev, ino);
+	sqlite3_bind_int64(r->inode, 3, nth);
 	n = step_place(r, r->inode, &ret->dir, &ret->name, e);
-	if (n > 0)
-		n = stg_catalog_read_one(r, ret->dir, buf_view(&ret->name), &ret->row, e);
-	if (n > 0 && (ret->row.st.ino != ino || ret->row.st.dev != dev))
-		n = 0;
-	return n > 0 ? path_of(r, ret->dir, &ret->path, e) : n;
+	if (n <= 0)
+		return n;
+	n = stg_catalog_read_one(r, ret->dir, buf_view(&ret->name), &ret->row, e);
+	if (n > 0 && ret->row.st.ino == ino && ret->row.st.dev == dev)
+		n = path_of(r, ret->dir, &ret->path, e);
+	else
+		n = MIN(n, 0);
+	if (n == 0)
+		ret->row = (struct stg_row){ 0 };
+	return n < 0 ? n : 1;
 }

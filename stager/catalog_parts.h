@@ -102,6 +102,9 @@ int stg_catalog_row_find(struct stg_catalog *c, struct bytes path, uint64_t *ret
 /* Run a statement that takes a directory and a name. */
 int stg_catalog_del_named(struct stg_catalog *c, enum query q, uint64_t dir, struct bytes name,
 			  struct err *e) _must_check_;
+/* One of several names of an inode; path is the directory's. */
+int stg_catalog_put_link(struct stg_catalog *c, uint64_t dir, struct bytes path,
+			 struct bytes name, const struct stg_stat *st, struct err *e) _must_check_;
 /* Where an inode is, kept for those that are worth a move. */
 int stg_catalog_put_place(struct stg_catalog *c, uint64_t dir, struct bytes name,
 			  const struct stg_row *row, struct err *e) _must_check_;

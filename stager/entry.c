@@ -104,8 +104,7 @@ int stg_row_unpack(const void *p, size_t n, struct stg_row *ret)
 
 bool stg_stat_movable(const struct stg_stat *st)
 {
-	return stg_is_dir(st) ||
-	       (stg_is_reg(st) && st->nlink == 1 && st->size >= STG_MOVE_BYTES);
+	return stg_is_dir(st) || (stg_is_reg(st) && st->size >= STG_MOVE_BYTES);
 }
 
 bool stg_stat_same(const struct stg_stat *a, const struct stg_stat *b)

@@ -349,7 +349,7 @@ static bool moves_along(const struct stg_job *job, struct bytes path)
 /*
  * The walk takes a while, so an entry may have been found in a directory that was renamed
  * after that.  What the catalog knows by its directory and the target by its path would part:
- * such moves are left out, and found again by the next walk.
+ * such moves are left out, and the entries are sent.
  */
 static void drop_uprooted(struct stg_job *job)
 {

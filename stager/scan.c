@@ -33,6 +33,7 @@
 #define HELD_JOBS   512
 #define HELD_ITEMS  8192
 #define LOOK_ENTRIES 64 /* of a directory that may have been renamed */
+#define PLACES_MAX   16 /* names of one inode that are looked at for one that is gone */
 
 struct task {
 	struct task *next;
@@ -478,8 +479,8 @@ static int looks_like(struct walker *w, struct bytes path, uint64_t id, struct e
 	return r < 0 ? r : same && same * 2 >= looked;
 }
 
-/* Is there still anything of that name on the source? */
-static bool is_there(const struct walker *w, const struct stg_place *place)
+/* The inode that has the name on the source; 0: there is nothing of that name; 1: unknown. */
+static uint64_t inode_at(const struct walker *w, const struct stg_place *place)
 {
 	_cleanup_close_ int fd =
 		io_open_dir_below(w->run->source_fd, buf_view(&place->path), O_RDONLY);
@@ -490,7 +491,25 @@ static bool is_there(const struct walker *w, const struct stg_place *place)
 		 (const char *)buf_view(&place->name).p);
 	if (fd < 0)
 		return fd != -ENOENT && fd != -ENOTDIR && fd != -ELOOP;
-	return fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno != ENOENT;
+	return st.st_ino;
+}
+
+/* A name of the inode that the target has, and the source has at inode at: 1, or 0. */
+static int find_name(struct walker *w, const struct stg_stat *st, uint64_t at,
+		     struct stg_place *ret, struct err *e)
+{
+	for (unsigned i = 0; i < PLACES_MAX; i++) {
+		int r = stg_catalog_find_inode(w->reader, st->dev, st->ino, i, ret, e);
+
+		if (r <= 0)
+			return r;
+		if ((ret->row.st.mode & S_IFMT) == (st->mode & S_IFMT) &&
+		    !(ret->row.state & STG_ROW_DIRTY) && inode_at(w, ret) == at)
+			return 1;
+	}
+	return 0;
 }
 
 /* What has the path on the target is neither selected out nor protected from deletion. */
@@ -552,12 +571,10 @@ static int plan_move(struct walker *w, struct plan *p, const struct found *f, st
 	if (!w->run->moving || p->compare || p->mount || !w->reader ||
 	    !stg_stat_movable(&f->st))
 		return 0;
-	r = stg_catalog_find_inode(w->reader, f->st.dev, f->st.ino, &place, e);
+	r = find_name(w, &f->st, 0, &place, e);
 	if (r <= 0)
 		return r;
-	if ((place.row.st.mode & S_IFMT) != (f->st.mode & S_IFMT) ||
-	    place.row.state & STG_ROW_DIRTY || is_there(w, &place) ||
-	    is_reborn(w, item.path, item.name, &place.row.st))
+	if (is_reborn(w, item.path, item.name, &place.row.st))
 		return 0;
 	if (stg_path_join(&old, buf_view(&place.path), buf_view(&place.name)) < 0 ||
 	    stg_path_join(&w->path, item.path, item.name) < 0)
@@ -572,6 +589,36 @@ static int plan_move(struct walker *w, struct plan *p, const struct found *f, st
 		return r;
 	r = mark(w, p, e);
 	return r < 0 ? r : stg_run_plan_move(w->run, &item, &place, e);
+}
+
+/*
+ * A further name of an inode that the target has under another, which the source still has:
+ * that one is looked at in this pass, for its ctime has changed, and this one is linked to it.
+ */
+static int offer_leader(struct walker *w, const struct plan *p, const struct stg_stat *st,
+			struct err *e)
+{
+	_cleanup_(stg_place_fini) struct stg_place place = { 0 };
+	_cleanup_(buf_fini) struct buf path = BUF_INIT;
+	struct stg_filter_verdict v = { 0 };
+	struct stg_run *run = w->run;
+	int r;
+
+	/* With --path nobody may look at the other. */
+	if (run->dry || run->compare || run->paths_n || p->mount || !w->reader ||
+	    !stg_is_reg(st) || st->nlink < 2 || !stg_stat_movable(st))
+		return 0;
+	r = find_name(w, st, st->ino, &place, e);
+	if (r <= 0)
+		return r;
+	if (stg_path_join(&path, buf_view(&place.path), buf_view(&place.name)) < 0)
+		return err_set(e, -ENOMEM, "scan: out of memory");
+	r = stg_filter_explain(run->filter, run->source_fd, buf_view(&path), false, STG_SENDER, &v,
+			       e);
+	if (r == 0 && !v.excluded)
+		r = stg_catalog_offer_leader(run->catalog, st, &place, e);
+	stg_filter_verdict_fini(&v);
+	return r;
 }
 
 static int push_subdir(struct walker *w, struct plan *p, const struct found *f,
@@ -723,6 +770,9 @@ static int plan_entry(struct walker *w, struct plan *p, const struct found *f,
 	r = row ? 0 : plan_move(w, p, f, e);
 	if (r != 0)
 		return MIN(r, 0);
+	r = row ? 0 : offer_leader(w, p, &f->st, e);
+	if (r < 0)
+		return r;
 	if (stg_is_dir(&f->st)) {
 		r = push_subdir(w, p, f, row && stg_is_dir(&row->st) ? row : NULL, e);
 		item.op = STG_OP_KEEP;

@@ -229,6 +229,39 @@ few_files() {
 	renamed 1
 }
 
+next_to_no_data() {
+	[ "$(wire_bytes)" -lt 100000 ] || fail "$(wire_bytes) bytes on the wire"
+	assert_same "$SRC" "$DST"
+}
+
+@test "files with several names are renamed, one name or all of them, and get more" {
+	local i
+
+	mkdir "$SRC/a" "$SRC/b" "$SRC/c"
+	for i in 1 2 3 4; do
+		head -c 300K /dev/urandom >"$SRC/b/x$i"
+	done
+	ln "$SRC/b/x1" "$SRC/a/y"
+	ln "$SRC/b/x2" "$SRC/a/y2"
+	sync_ok full
+	mv "$SRC/a/y" "$SRC/a/z"
+	mv "$SRC/b/x2" "$SRC/b/z2"
+	sync_ok incremental
+	renamed 2
+	mv "$SRC/a/z" "$SRC/a/q"
+	mv "$SRC/b/x1" "$SRC/b/q"
+	ln "$SRC/b/x3" "$SRC/a/w"
+	ln "$SRC/b/x4" "$SRC/c/w"
+	sync_ok incremental
+	next_to_no_data
+	ln "$SRC/a/q" "$SRC/c/r"
+	rm "$SRC/a/q" "$SRC/b/q"
+	ln "$SRC/b/x3" "$SRC/b/a"
+	printf x | dd of="$SRC/b/a" bs=1 seek=500 conv=notrunc status=none
+	sync_ok incremental
+	next_to_no_data
+}
+
 @test "random renames between the phases" {
 	local i
 

@@ -752,19 +752,19 @@ static void what_is_renamed_is_found_and_moved(void **state)
 	OK(stg_catalog_record(f->c, 20, bytes_str("a/sub"), bytes_str("have"), &linked, 0,
 			      &f->e));
 	read_dir(f, 20);
-	assert_int_equal(stg_catalog_find_inode(f->r, file.st.dev, 5, &place, &f->e), 1);
+	assert_int_equal(stg_catalog_find_inode(f->r, file.st.dev, 5, 0, &place, &f->e), 1);
 	assert_true(bytes_eq(buf_view(&place.path), bytes_str("a/sub")));
 	assert_true(bytes_eq(buf_view(&place.name), bytes_str("file")));
 	assert_int_equal(place.dir, 20);
 	/* What is small is in no index, and another device has other inodes. */
-	assert_int_equal(stg_catalog_find_inode(f->r, linked.st.dev, 6, &place, &f->e), 0);
-	assert_int_equal(stg_catalog_find_inode(f->r, file.st.dev + 1, 5, &place, &f->e), 0);
+	assert_int_equal(stg_catalog_find_inode(f->r, linked.st.dev, 6, 0, &place, &f->e), 0);
+	assert_int_equal(stg_catalog_find_inode(f->r, file.st.dev + 1, 5, 0, &place, &f->e), 0);
 
 	OK(stg_catalog_move(f->c, &m, &f->e));
 	assert_int_equal(read_one(f, 10, "sub", &got), 0);
 	assert_int_equal(read_one(f, STG_ROOT_ID, "new", &got), 1);
 	assert_int_equal(got.child, 20);
-	assert_int_equal(stg_catalog_find_inode(f->r, file.st.dev, 5, &place, &f->e), 1);
+	assert_int_equal(stg_catalog_find_inode(f->r, file.st.dev, 5, 0, &place, &f->e), 1);
 	assert_true(bytes_eq(buf_view(&place.path), bytes_str("new")));
 	assert_int_equal(claim(f, "more", &linked.st), STG_LINK_FOLLOWER);
 	page = followers(f);
@@ -774,7 +774,7 @@ static void what_is_renamed_is_found_and_moved(void **state)
 
 	OK(stg_catalog_forget(f->c, STG_ROOT_ID, bytes_str("new"), &f->e));
 	read_dir(f, 20);
-	assert_int_equal(stg_catalog_find_inode(f->r, file.st.dev, 5, &place, &f->e), 0);
+	assert_int_equal(stg_catalog_find_inode(f->r, file.st.dev, 5, 0, &place, &f->e), 0);
 	stg_place_fini(&place);
 }
 
