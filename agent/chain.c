@@ -6,6 +6,8 @@
  *                                  |                 |      |      |        |
  *                                  +-----------------+------+------+- staged+
  *
+ * The way to staged is by target where nothing is configured that could be sent to.
+ *
  * A step does one thing, notes it, and says which step is next.  What the run has come to is
  * on disk before the next step begins, so a run that is killed begins with the step that it
  * was killed in.
