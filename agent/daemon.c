@@ -67,7 +67,7 @@ struct daemon {
 	unsigned cycles, cycles_failed;
 
 	char source_id[AGT_SOURCE_ID_SIZE];
-	bool register_due;
+	bool register_due, registering; /* the latter: in the round that is at work */
 	int64_t contact_at;
 	unsigned rounds, failures; /* failures: in a row */
 	unsigned long long sent, rejected;
@@ -259,6 +259,7 @@ static void begin_round(struct daemon *d)
 	struct err e = { 0 };
 
 	d->next_round = NEVER;
+	d->registering = d->register_due;
 	if (agt_worker_start(&d->courier, &work, &e) == 0)
 		return;
 	log_error("%s", e.text);
@@ -317,9 +318,13 @@ static void end_round(struct daemon *d, const struct cJSON *v, int code, const s
 		snprintf(d->source_id, sizeof(d->source_id), "%s", round.source_id);
 	if (code < 0 && d->ending)
 		return;
+	if (code == -ERR_LOCKED) { /* the command report is at work */
+		d->next_round = clock_mono_ns() + poll_ns(d);
+		return;
+	}
 	if (code < 0) {
 		d->next_round = clock_mono_ns() + backoff(d, round.retry_after_s);
-		d->failures += code != -ERR_LOCKED; /* the command report is at work */
+		d->failures++;
 		note_problem(d, &round, e);
 		return;
 	}
@@ -328,7 +333,8 @@ static void end_round(struct daemon *d, const struct cJSON *v, int code, const s
 	d->problem[0] = '\0';
 	d->failures = 0;
 	d->contact_at = now_s();
-	d->register_due = false;
+	if (d->registering)
+		d->register_due = false;
 	d->next_round = clock_mono_ns() + (round.more ? 0 : poll_ns(d));
 	if (agt_sync_command(d->sync, &round))
 		d->next_round = clock_mono_ns();
