@@ -44,6 +44,7 @@ struct agt_sync {
 	char task_id[AGT_TASK_ID_SIZE]; /* of the reports; "": there is none */
 	int64_t task_at;                /* since when; earlier runs are none of its business */
 	char wanted[WORD];              /* command of stager that is to be done; "": nothing */
+	char before[AGT_SNAPSHOT_TEXT]; /* the last run when that was said: it is not the one */
 	bool full_done;
 	char told_cycle[WORD], told_state[WORD];
 	char told_end[AGT_SNAPSHOT_TEXT]; /* the run whose end was told */
@@ -67,7 +68,7 @@ static const struct field {
 } fields[] = {
 #define TEXT(f) { #f, offsetof(struct agt_sync, f), sizeof(((struct agt_sync *)0)->f) }
 #define INT(f) { #f, offsetof(struct agt_sync, f), 0 }
-	TEXT(task_id),	  INT(task_at),	   TEXT(wanted),	 TEXT(told_cycle),
+	TEXT(task_id),	  INT(task_at),	   TEXT(wanted),	 TEXT(before),	  TEXT(told_cycle),
 	TEXT(told_state), TEXT(told_end),  INT(told_verification),
 };
 
@@ -185,14 +186,16 @@ static bool put(struct agt_sync *s, struct cJSON *report)
 	return true;
 }
 
-static void tell_state(struct agt_sync *s, const char *cycle, const char *state)
+static bool tell_state(struct agt_sync *s, const char *cycle, const char *state)
 {
-	if (!*s->task_id || (!strcmp(cycle, s->told_cycle) && !strcmp(state, s->told_state)) ||
-	    !put(s, agt_report_state(cycle, state)))
-		return;
+	if (!strcmp(cycle, s->told_cycle) && !strcmp(state, s->told_state))
+		return true;
+	if (!put(s, agt_report_state(cycle, state)))
+		return false;
 	snprintf(s->told_cycle, sizeof(s->told_cycle), "%s", cycle);
 	snprintf(s->told_state, sizeof(s->told_state), "%s", state);
 	save(s);
+	return true;
 }
 
 static void tell_progress(struct agt_sync *s, const struct agt_snapshot *now)
@@ -220,10 +223,12 @@ static void tell_phase_over(struct agt_sync *s, const struct agt_snapshot *now)
 	s->told_bytes = -1;
 }
 
-static void tell_end(struct agt_sync *s, const struct agt_snapshot *now)
+/* Once: what came after, such as a stager that could not even begin, says more. */
+static void tell_end(struct agt_sync *s, const struct agt_snapshot *now, const char *cycle,
+		     const char *state)
 {
 	if (!strcmp(s->told_end, now->run_id) ||
-	    !put(s, agt_report_progress(s->task_id, now)))
+	    !put(s, agt_report_progress(s->task_id, now)) || !tell_state(s, cycle, state))
 		return;
 	snprintf(s->told_end, sizeof(s->told_end), "%s", now->run_id);
 	if (now->outcome == AGT_OUTCOME_DONE && !strncmp(now->phase, "full_sync", 9))
@@ -257,8 +262,7 @@ static void mirror(struct agt_sync *s, const struct agt_snapshot *now)
 			tell_state(s, cycle, state);
 			tell_progress(s, now);
 		} else {
-			tell_end(s, now);
-			tell_state(s, cycle, state);
+			tell_end(s, now, cycle, state);
 		}
 	}
 	tell_verification(s, now);
@@ -285,6 +289,28 @@ static void give_up(struct agt_sync *s)
 	s->failures = 0;
 	tell_state(s, *s->told_cycle ? s->told_cycle : cycle, "error");
 	save(s);
+}
+
+static void is_done(struct agt_sync *s)
+{
+	s->wanted[0] = '\0';
+	s->failures = 0;
+	save(s);
+}
+
+/* A stager whose daemon was killed goes on by itself: what is wanted may have been done so. */
+static void take_orphan(struct agt_sync *s)
+{
+	const struct agt_snapshot *run = &s->last;
+
+	if (!*s->wanted || s->pid || run->running || !*run->run_id ||
+	    !strcmp(run->run_id, s->before) ||
+	    strncmp(run->phase, s->wanted, strlen(s->wanted)) != 0)
+		return;
+	if (run->outcome == AGT_OUTCOME_DONE)
+		is_done(s);
+	else if (run->outcome == AGT_OUTCOME_FAILED)
+		give_up(s);
 }
 
 static void start(struct agt_sync *s)
@@ -343,13 +369,11 @@ bool agt_sync_ended(struct agt_sync *s, pid_t pid, int status)
 	if (!*s->wanted || s->ending)
 		return true;
 	if (code == 0 || code == EXIT_PARTIAL || code == EXIT_VANISHED) {
-		s->wanted[0] = '\0';
-		s->failures = 0;
-		save(s);
+		is_done(s);
 	} else if (code < 0 || code == EXIT_SIGNAL || code == EXIT_LOCKED) {
 		delay(s);
 	} else {
-		(void)agt_sync_tick(s);
+		/* It may not even have begun to tell of itself. */
 		give_up(s);
 	}
 	return true;
@@ -365,6 +389,7 @@ bool agt_sync_tick(struct agt_sync *s)
 	agt_snapshot_fini(&s->last);
 	agt_json_free(TAKE_PTR(now.verification));
 	s->last = now;
+	take_orphan(s);
 	start(s);
 	put_any = s->put;
 	s->put = false;
@@ -398,6 +423,7 @@ static int want(struct agt_sync *s, const char *command, struct err *e)
 	if (*s->wanted)
 		return err_set(e, 0, "it is at work already");
 	snprintf(s->wanted, sizeof(s->wanted), "%s", command);
+	snprintf(s->before, sizeof(s->before), "%s", s->last.run_id);
 	s->again_ns = 0;
 	s->failures = 0;
 	save(s);

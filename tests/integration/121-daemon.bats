@@ -166,6 +166,16 @@ answers() {
 holds() { [ "$(status_of "$1")" = true ]; }
 logged() { grep -qF -- "$1" "$W/log"; }
 
+reloads() { grep -c "read the configuration anew" "$W/log"; }
+reloaded() { [ "$(reloads)" -gt "$1" ]; }
+reload() { # and wait until it has
+	local n
+
+	n=$(reloads) || true
+	kill -HUP "$DAEMON"
+	wait_until 10 reloaded "$n"
+}
+
 daemon_end() { # it must end well
 	kill "$DAEMON"
 	status=0
@@ -424,8 +434,7 @@ sent_bytes() { holds "j['run'] is not None and j['run']['running'] and j['run'][
 	order SKIP
 	wait_until 10 eval '[ "$(results | tail -n 1)" = "SKIP fail" ]'
 	daemon_config
-	kill -HUP "$DAEMON"
-	wait_until 10 logged "read the configuration anew"
+	reload
 	order START
 	wait_until 30 told_state "syncing syncing"
 	wait_until 10 holds 'j["spool"]["reports"] == 0 and j["wanted"] is None'
@@ -469,10 +478,20 @@ print(done[-1] == 100 and done.count(100) == 1 and any(0 < d < 100 for d in done
 	wait_until 5 logged "going on with task $TASK: stager full"
 	wait_until 30 told_state "syncing syncing"
 	[ "$(results)" = "START success" ]
+	# Where stager lives on, the next daemon sees to its end, and does not start it again.
+	big_tree "$SRC/some" 3
+	BWLIMIT=1M daemon_config
+	reload
+	order START
+	wait_until 10 stager_of
+	daemon_kill
+	daemon_start
+	wait_until 10 sent_bytes 1
+	[ "$(status_of 'j["wanted"], j["run"]["started_here"]')" = "('incremental', False)" ]
+	wait_until 20 holds 'j["wanted"] is None and not j["run"]["running"]'
+	[ "$(grep -c 'started stager incremental' "$W/log")" -eq 1 ]
 	# Ended by SIGTERM it takes its stager along.
 	big_tree "$SRC/more" 6
-	BWLIMIT=1M daemon_config
-	kill -HUP "$DAEMON"
 	order START
 	wait_until 10 stager_of
 	daemon_end
@@ -493,6 +512,31 @@ print(done[-1] == 100 and done.count(100) == 1 and any(0 < d < 100 for d in done
 	sed -i 's/"MEMORY"/"MEMROY"/' "$W/agent.json"
 	exits 1 agent run
 	says "did you mean MEMORY"
+}
+
+@test "run: a stager that fails is told as an error, which stays until the next START" {
+	daemon_setup
+	small_tree "$SRC"
+	daemon_start
+	order START
+	wait_until 20 told_state "syncing syncing"
+	sed -i 's/"--no-default-excludes"/"--no-such-option"/' "$W/agent.json"
+	reload
+	order START
+	wait_until 20 told_state "syncing error"
+	wait_until 10 logged "exit status 1"
+	local rounds
+	rounds=$(status_of 'j["sms"]["rounds"]')
+	wait_until 10 holds "j['sms']['rounds'] > $rounds + 3 and j['wanted'] is None"
+	told_state "syncing error"
+	daemon_config
+	reload
+	order START
+	wait_until 20 told_state "syncing syncing"
+	[ "$(states | tr '\n' ';')" = \
+		"replicating replicate;syncing syncing;syncing error;syncing syncing;" ] || fail "$(states)"
+	daemon_end
+	cloud_clean
 }
 
 @test "run: without a target START fails, and says why" {
