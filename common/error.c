@@ -92,6 +92,7 @@ int err_exit_status(int code)
 		{ ECONNRESET, 30 },    { EPIPE, 30 },               { ETIMEDOUT, 30 },
 		{ ERR_FORBIDDEN, 40 }, { ERR_CONNECT_TIMEOUT, 35 }, { ERR_HOOK, 41 },
 		{ ERR_LOCKED, 44 },    { ERR_POSTCHECK, 45 },       { ERR_CLOUD, 46 },
+		{ ERR_HANGUP, 5 },
 	};
 
 	code = code < 0 ? -code : code;

@@ -32,6 +32,7 @@ enum err_code {
 	ERR_CANCELLED,      /* a signal asked us to stop */
 	ERR_AUTH,           /* keys, certificates, permissions of the control plane */
 	ERR_POSTCHECK,      /* the target did not pass the postcheck */
+	ERR_HANGUP,         /* who answers at the SSH port hangs up before a handshake is done */
 	ERR_CLOUD,          /* a cloud service refused, or a cloud task failed */
 };
 

@@ -629,7 +629,8 @@ static void close_connection(struct peer *p)
 static bool is_transient(int code)
 {
 	return code == -ERR_LOST || code == -ERR_CONNECT || code == -ERR_CONNECT_TIMEOUT ||
-	       code == -ERR_LOCKED || code == -ECONNRESET || code == -EPIPE || code == -ETIMEDOUT;
+	       code == -ERR_HANGUP || code == -ERR_LOCKED || code == -ECONNRESET ||
+	       code == -EPIPE || code == -ETIMEDOUT;
 }
 
 /* Wait before the next attempt: 1, 2, 4 ... seconds, half of it by chance. */

@@ -524,7 +524,7 @@ static int handshake(struct tp_session *s, int64_t until, struct err *e)
 			       " the host is not overloaded",
 			       s->peer, (unsigned long long)s->link.bytes_read);
 	if (rc)
-		return err_set(e, -ERR_SSH,
+		return err_set(e, s->peer_closed || s->io_errno ? -ERR_HANGUP : -ERR_SSH,
 			       "%s: SSH handshake: %s; check that this port is sshd's, and its log"
 			       " (MaxStartups, host keys, ciphers)",
 			       s->peer, ssh_why(s));

@@ -64,8 +64,9 @@ int tp_session_global_init(struct err *e) _must_check_;
 
 /*
  * Connect, verify the host key, log in.  -ERR_CONNECT, -ERR_CONNECT_TIMEOUT: no connection
- * (the latter also for a peer that accepts and says nothing); -ERR_SSH: handshake, host key or
- * login; -ENOMEM.  The text begins with user@host:port and ends with what to do.
+ * (the latter also for a peer that accepts and says nothing); -ERR_HANGUP: it accepts and hangs
+ * up; -ERR_SSH: handshake, host key or login; -ENOMEM.  The text begins with user@host:port and
+ * ends with what to do.
  */
 int tp_session_open(const struct tp_session_opts *o, struct tp_session **ret, struct err *e)
 	_must_check_;

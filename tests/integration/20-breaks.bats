@@ -138,6 +138,53 @@ THROTTLE=(--bwlimit 8M --compress off --sessions 2)
 	[ "$(stat_of last entries_acked_before)" -gt 0 ]
 }
 
+@test "who forwards the port accepts and hangs up for a while: it reconnects until it works" {
+	# While FILE.cut is there every connection is closed as soon as something comes.
+	python3 -c '
+import os, socket, sys, threading
+port, name = int(sys.argv[1]), sys.argv[2]
+s = socket.socket()
+s.bind(("127.0.0.1", 0))
+s.listen(50)
+def pump(a, b):
+    try:
+        while True:
+            data = a.recv(65536)
+            if not data or os.path.exists(name + ".cut"):
+                break
+            b.sendall(data)
+    except OSError:
+        pass
+    for x in (a, b):
+        try: x.shutdown(socket.SHUT_RDWR)
+        except OSError: pass
+with open(name + ".new", "w") as f:
+    f.write(str(s.getsockname()[1]))
+os.rename(name + ".new", name)
+while True:
+    c = s.accept()[0]
+    u = socket.create_connection(("127.0.0.1", port))
+    for pair in ((c, u), (u, c)):
+        threading.Thread(target=pump, args=pair, daemon=True).start()' \
+		"$SSHD_PORT" "$W/forward" 3>&- &
+	local forwarder=$!
+
+	wait_until 20 test -s "$W/forward"
+	sed "s/:$SSHD_PORT /:$(cat "$W/forward") /" "$SSHD_KNOWN_HOSTS" >"$W/known"
+	opt --port "$(cat "$W/forward")"
+	opt --known-hosts "$W/known"
+	big_tree "$SRC" 24
+	start_stager full --timeout 20 "${THROTTLE[@]}"
+	wait_until 60 progressed $((4 << 20))
+	touch "$W/forward.cut"
+	wait_until 60 grep -q "SSH handshake" "$W/err"
+	rm "$W/forward.cut"
+	join_stager
+	kill "$forwarder"
+	[ "$status" -eq 0 ] || fail "ended with $status" "$output"
+	assert_same "$SRC" "$DST"
+}
+
 @test "SIGTERM ends a run with exit 20 and a valid report" {
 	big_tree "$SRC" $TREE_MIB
 	start_stager full "${THROTTLE[@]}"
