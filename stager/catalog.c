@@ -35,6 +35,7 @@ static const char schema[] =
 	" name BLOB, PRIMARY KEY(ino, dev)) WITHOUT ROWID;"
 	"CREATE TABLE IF NOT EXISTS follower(seq INTEGER PRIMARY KEY, ino INTEGER, dev INTEGER,"
 	" dir INTEGER, path BLOB, name BLOB, row BLOB, old_nlink INTEGER);"
+	"CREATE INDEX IF NOT EXISTS follower_name ON follower(dir,name);"
 	"CREATE TABLE IF NOT EXISTS place(dir INTEGER, name BLOB, ino INTEGER, dev INTEGER,"
 	" child INTEGER, PRIMARY KEY(dir, name)) WITHOUT ROWID;"
 	"CREATE INDEX IF NOT EXISTS place_inode ON place(ino, dev);"
@@ -71,9 +72,11 @@ static const char *const queries[Q_COUNT] = {
 			 " ORDER BY depth DESC, id DESC LIMIT ?3",
 	[Q_PUT_LINK] = "INSERT OR REPLACE INTO link VALUES(?1,?2,?3,?4,?5)",
 	[Q_DEL_LINK] = "DELETE FROM link WHERE dir=?1 AND name=?2",
+	/* A name that waits to be linked to another inode has the row of the old one still. */
 	[Q_LINKS_OF] = "SELECT link.dir,link.name,link.path,entry.row FROM link JOIN entry"
 		       " ON entry.dir=link.dir AND entry.name=link.name"
-		       " WHERE link.ino=?1 AND link.dev=?2",
+		       " WHERE link.ino=?1 AND link.dev=?2 AND NOT EXISTS(SELECT 1 FROM follower f"
+		       " WHERE f.dir=link.dir AND f.name=link.name AND (f.ino<>?1 OR f.dev<>?2))",
 	[Q_COUNT_LINKS] = "SELECT count(*) FROM link WHERE ino=?1 AND dev=?2",
 	[Q_GET_LEADER] = "SELECT dir,name FROM leader WHERE ino=?1 AND dev=?2",
 	[Q_PUT_LEADER] = "INSERT INTO leader VALUES(?1,?2,?3,?4,?5)",
@@ -82,6 +85,8 @@ static const char *const queries[Q_COUNT] = {
 	[Q_NEXT_FOLLOWER] = "SELECT f.seq,f.dir,f.path,f.name,f.row,f.old_nlink,l.path,l.name,"
 			    "e.row FROM follower f LEFT JOIN leader l ON l.ino=f.ino AND l.dev=f.dev"
 			    " LEFT JOIN entry e ON e.dir=l.dir AND e.name=l.name"
+			    " AND NOT EXISTS(SELECT 1 FROM follower x WHERE x.dir=l.dir AND"
+			    " x.name=l.name AND (x.ino<>l.ino OR x.dev<>l.dev))"
 			    " WHERE f.seq>?1 ORDER BY f.seq LIMIT ?2",
 	[Q_PUT_PLACE] = "INSERT OR REPLACE INTO place VALUES(?1,?2,?3,?4,?5)",
 	[Q_DEL_PLACE] = "DELETE FROM place WHERE dir=?1 AND name=?2",

@@ -332,6 +332,28 @@ storm_with_kills() {
 	assert_same "$SRC" "$DST"
 }
 
+@test "two inodes change places below renamed directories, each with a name elsewhere" {
+	local i
+
+	# Names of many inodes, so that some pass tells the wrong order.
+	mkdir "$SRC/a" "$SRC/b" "$SRC/z"
+	for i in $(seq 20); do
+		mkfifo "$SRC/a/n$i"
+		ln "$SRC/a/n$i" "$SRC/b/f$i"
+		ln -s "to $i" "$SRC/z/s$i"
+		ln "$SRC/z/s$i" "$SRC/b/n$i"
+	done
+	sync_ok full
+	sleep 0.05
+	sync_ok incremental
+	# No inode changes: a/n$i and b/n$i are each other's now, and b/f$i moves away.
+	mv "$SRC/a" "$SRC/c"
+	mv "$SRC/b" "$SRC/a"
+	mv "$SRC/c" "$SRC/b"
+	sync_ok incremental
+	assert_same "$SRC" "$DST"
+}
+
 @test "an immutable file becomes append-only, too, and stays in a directory of its kind" {
 	need_root
 	on_disks ext4 ext4
@@ -420,4 +442,5 @@ storm_with_kills() {
 	storm_rounds 1 11002 tmpfs:ext4
 	storm_rounds 1 13003 ext4:xfs
 	storm_rounds 1 13016 btrfs:ext4
+	storm_rounds 1 41009 xfs:ext4
 }
