@@ -104,14 +104,16 @@ static int scan_fds(int pid_fd, struct stg_inuse *set)
  */
 static int scan_map(int pid_fd, const char *line, struct stg_inuse *set)
 {
+	const char *perms = strchr(line, ' ');
 	unsigned long long start, end, ino;
 	unsigned int maj, min;
-	char perms[5], link[64];
+	char link[64];
 	struct stat st;
 
-	if (sscanf(line, "%llx-%llx %4s %*x %x:%x %llu", &start, &end, perms, &maj, &min, &ino) != 6)
+	/* Hardly any is such, and there are tens of thousands. */
+	if (!perms || strnlen(perms, 5) < 5 || perms[2] != 'w' || perms[4] != 's')
 		return 0;
-	if (perms[1] != 'w' || perms[3] != 's' || !ino)
+	if (sscanf(line, "%llx-%llx %*4s %*x %x:%x %llu", &start, &end, &maj, &min, &ino) != 5 || !ino)
 		return 0;
 	snprintf(link, sizeof(link), "map_files/%llx-%llx", start, end);
 	if (fstatat(pid_fd, link, &st, 0) == 0)
