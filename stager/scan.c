@@ -31,7 +31,7 @@
  */
 #define DENTS_BYTES (256u << 10)
 #define HELD_JOBS   512
-#define HELD_ITEMS  8192
+#define HELD_ITEMS  4096
 #define LOOK_ENTRIES 64 /* of a directory that may have been renamed */
 #define PLACES_MAX   16 /* names of one inode that are looked at for one that is gone */
 
