@@ -730,6 +730,35 @@ static void a_name_that_the_target_has_is_adopted_as_leader(void **state)
 	}
 }
 
+/*
+ * Directories have swapped their names: "b" was inode 100 and is to be linked to 200, so what
+ * the target has under that name depends on what is made first.
+ */
+static void a_name_that_becomes_another_inode_leads_no_more(void **state)
+{
+	struct fixture *f = *state;
+	struct stg_row was = file_row(100, 2), is = file_row(200, 2);
+	struct stg_follower_page *page;
+
+	OK(stg_catalog_record(f->c, 5, bytes_str("dir"), bytes_str("b"), &was, 0, &f->e));
+	assert_int_equal(claim(f, "a", &is.st), STG_LINK_LEADER);
+	assert_int_equal(claim(f, "b", &is.st), STG_LINK_FOLLOWER);
+	assert_int_equal(claim(f, "x", &was.st), STG_LINK_LEADER);
+
+	OK(stg_catalog_clear_plan(f->c, &f->e));
+	assert_int_equal(claim(f, "x", &was.st), STG_LINK_FOLLOWER);
+	page = followers(f);
+	assert_true(page->n == 1 && page->rows[0].acked);
+	free_followers(page);
+	assert_int_equal(claim(f, "a", &is.st), STG_LINK_LEADER);
+	assert_int_equal(claim(f, "b", &is.st), STG_LINK_FOLLOWER);
+	page = followers(f);
+	assert_int_equal(page->n, 2);
+	assert_true(bytes_eq(page->rows[0].leader, bytes_str("b")));
+	assert_false(page->rows[0].acked);
+	free_followers(page);
+}
+
 /* A directory of the source under another name: its row, and what knows paths, follow. */
 static void what_is_renamed_is_found_and_moved(void **state)
 {
@@ -1076,6 +1105,7 @@ int main(void)
 		CATALOG_TEST(a_full_sync_stands_from_its_end_to_the_next_begin),
 		CATALOG_TEST(the_first_name_leads_and_the_others_follow),
 		CATALOG_TEST(a_name_that_the_target_has_is_adopted_as_leader),
+		CATALOG_TEST(a_name_that_becomes_another_inode_leads_no_more),
 		CATALOG_TEST(what_is_renamed_is_found_and_moved),
 		CATALOG_TEST(marks_are_told),
 		CATALOG_TEST(a_name_is_not_its_own_leader),
