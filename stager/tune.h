@@ -5,7 +5,7 @@
  *
  * It begins with a few.  On a long line a session carries no more than one window of sshd's
  * channel (2 MiB) for each round trip, whatever the line could take: there many are opened at
- * once, and as many again when it was the windows that they waited for, and not the line.  The
+ * once, and on a very long one as many again when it was the windows that they waited for.  The
  * second lot comes when the first has logged in, for sshd refuses some of more than 10 at a
  * time that have not (MaxStartups).  Else sessions are added while work waits, processors are idle, and the
  * last ones made it faster.

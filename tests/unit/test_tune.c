@@ -86,18 +86,21 @@ static void windows_that_are_full_want_more_of_them(void **state)
 {
 	static const struct {
 		uint64_t window, line;
+		int64_t handshake_ms;
 		unsigned want;
 	} rows[] = {
-		{ 100, 0, STG_TUNE_FAR_MAX },
-		{ 100, 10, STG_TUNE_FAR_MAX },
-		{ 100, 50, STG_TUNE_MAX },
-		{ 0, 100, STG_TUNE_MAX },
-		{ 0, 0, STG_TUNE_MAX },
+		{ 100, 0, 610, STG_TUNE_FAR_MAX },
+		{ 100, 10, 610, STG_TUNE_FAR_MAX },
+		{ 100, 50, 610, STG_TUNE_MAX },
+		{ 0, 100, 610, STG_TUNE_MAX },
+		{ 0, 0, 610, STG_TUNE_MAX },
+		{ 100, 0, 310, STG_TUNE_MAX },
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct stg_tune_now now = { .ns = 1, .handshake_ns = 610 * MS, .work = true };
+		struct stg_tune_now now = { .ns = 1, .work = true,
+					    .handshake_ns = rows[i].handshake_ms * MS };
 		struct stg_tune t;
 
 		stg_tune_init(&t, 0, 4);
