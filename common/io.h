@@ -37,6 +37,12 @@ int io_replace_file(int dirfd, const char *path, struct bytes content, mode_t mo
  */
 int io_open_dir_below(int rootfd, struct bytes path, int flags) _must_check_;
 
+/*
+ * Has the directory no entry but, perhaps, one of the name but (NULL: none at all)?  False, too,
+ * when it cannot be read.  dirfd may be O_PATH and stays where it is.
+ */
+bool io_dir_is_empty(int dirfd, const char *but);
+
 /* Seconds and nanoseconds as one number; the clocks named. */
 int64_t clock_mono_ns(void);
 int64_t clock_real_ns(void);

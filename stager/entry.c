@@ -6,6 +6,11 @@
 
 #include "common/buf.h"
 
+uint64_t stg_dev_of(const struct statx *stx)
+{
+	return (uint64_t)stx->stx_dev_major << 32 | stx->stx_dev_minor;
+}
+
 void stg_stat_from_statx(const struct statx *stx, struct stg_stat *ret)
 {
 	*ret = (struct stg_stat){
@@ -18,7 +23,7 @@ void stg_stat_from_statx(const struct statx *stx, struct stg_stat *ret)
 		.ctime_s = stx->stx_ctime.tv_sec,
 		.ctime_ns = stx->stx_ctime.tv_nsec,
 		.ino = stx->stx_ino,
-		.dev = (uint64_t)stx->stx_dev_major << 32 | stx->stx_dev_minor,
+		.dev = stg_dev_of(stx),
 		.nlink = stx->stx_nlink,
 		.bytes_on_disk = S_ISREG(stx->stx_mode) ? stx->stx_blocks * 512 : 0,
 	};

@@ -26,6 +26,8 @@ struct stg_stat {
 	uint64_t bytes_on_disk; /* of regular files: less than size, and there may be holes */
 };
 
+/* The file system as in struct stg_stat. */
+uint64_t stg_dev_of(const struct statx *stx);
 void stg_stat_from_statx(const struct statx *stx, struct stg_stat *ret);
 void stg_stat_to_meta(const struct stg_stat *st, struct tp_meta *ret);
 

@@ -2,6 +2,7 @@
 #include "stager/phase.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -432,6 +433,26 @@ static int end_history(struct stg_phase *ph, int r, struct err *e)
 	return r;
 }
 
+/* A source that is empty because its file system is not mounted must not empty the target. */
+static int check_source(struct stg_phase *ph, struct err *e)
+{
+	struct stg_row row;
+	struct statx now;
+	uint64_t dir;
+	int r;
+
+	if (!ph->run.delete || !io_dir_is_empty(ph->run.source_fd, NULL))
+		return 0;
+	r = stg_catalog_find(ph->run.catalog, bytes_str(""), &dir, &row, e);
+	if (r <= 0 || statx(ph->run.source_fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &now) < 0 ||
+	    stg_dev_of(&now) == row.st.dev)
+		return MIN(r, 0);
+	return err_set(e, -ERR_FORBIDDEN,
+		       "%s: the source root is empty and on another file system than before: is its "
+		       "own mounted?  All would be deleted on the target; if that is what you want, "
+		       "run \"stager full\"", ph->m->source);
+}
+
 static int run_phase(struct stg_phase *ph, struct err *e)
 {
 	int r;
@@ -443,6 +464,10 @@ static int run_phase(struct stg_phase *ph, struct err *e)
 		if (r < 0)
 			return r;
 		ph->run.expect_data = r > 0;
+		if (r > 0)
+			r = check_source(ph, e);
+		if (r < 0)
+			return r;
 	}
 	r = stg_senders_start(&ph->run, &ph->senders, e);
 	if (r == 0)

@@ -43,6 +43,23 @@ one_error() { # the last output has one line that says error
 	says "another target"
 }
 
+@test "a source root that is not mounted any more: exit 40, the target stays" {
+	need_root
+	mkdir -p "$SRC"
+	mount -t tmpfs none "$SRC" || skip "nothing can be mounted here"
+	echo 1 >"$SRC/file"
+	sync_ok full
+	umount "$SRC"
+	exits 40 stager incremental
+	says "is its own mounted"
+	exits 40 stager cutover
+	assert_exists "$DST/file"
+	sync_ok incremental --no-delete
+	assert_exists "$DST/file"
+	sync_ok full
+	[ ! -e "$DST/file" ]
+}
+
 @test "a target root that is mounted read-only: exit 11, and no word of room" {
 	need_root
 	small_tree "$SRC"

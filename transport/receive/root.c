@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "transport/receive/root.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -164,27 +163,6 @@ static int root_open(char *path, uint32_t flags, bool *created, struct err *e)
 	return fd < 0 ? root_error(path, e) : fd;
 }
 
-static bool is_empty(int fd)
-{
-	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	const struct dirent *d;
-	bool empty = true;
-	DIR *dir;
-
-	if (copy < 0)
-		return false;
-	dir = fdopendir(copy);
-	if (!dir) {
-		close(copy);
-		return false;
-	}
-	while (empty && (d = readdir(dir)))
-		empty = !strcmp(d->d_name, ".") || !strcmp(d->d_name, "..") ||
-			!strcmp(d->d_name, TP_OWN_DIR);
-	closedir(dir);
-	return empty;
-}
-
 int rcv_root_take(struct bytes path, uint32_t flags, struct rcv_root *ret, struct err *e)
 {
 	struct rcv_root root = { .fd = -1 };
@@ -206,7 +184,7 @@ int rcv_root_take(struct bytes path, uint32_t flags, struct rcv_root *ret, struc
 		root.free_inodes = fs.f_files ? fs.f_ffree : UINT64_MAX;
 		root.fs_magic = (uint64_t)fs.f_type;
 	}
-	root.empty = is_empty(root.fd);
+	root.empty = io_dir_is_empty(root.fd, TP_OWN_DIR);
 	root.abilities = abilities();
 	root.super = has_cap(CAP_DAC_OVERRIDE);
 	read_boot_id(root.boot_id);
