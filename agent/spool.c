@@ -46,7 +46,8 @@ static bool parse_name(const char *name, struct agt_spool_item *ret)
 		return false;
 	*ret = (struct agt_spool_item){ .seq = strtoull(name, NULL, 10),
 					.stale = name[21] == 'p' };
-	return true;
+	/* The last number of all has no next one, and is what too large ones come to. */
+	return ret->seq != UINT64_MAX;
 }
 
 /* ---- opening ---- */
@@ -172,6 +173,9 @@ static int list_dir(struct agt_spool *s, int at, struct agt_spool_item **ret, si
 
 		if (!parse_name(entry->d_name, &item) ||
 		    fstatat(at, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		/* Nothing of ours: it must hold up no report, as a pipe without a writer would. */
+		if (!S_ISREG(st.st_mode))
 			continue;
 		item.bytes = (size_t)st.st_size;
 		if (n == cap) {

@@ -284,6 +284,33 @@ static void two_writers_take_different_numbers(void **state)
 	assert_int_equal(n, 100);
 }
 
+/* Named like reports, but none: neither listed nor waited for, and the order holds. */
+static void what_is_no_file_or_has_no_next_number_is_passed_over(void **state)
+{
+	_cleanup_free_ struct agt_spool_item *v = NULL;
+	struct fixture *f = *state;
+	char path[128];
+	size_t n = 0;
+	int fd;
+
+	open_spool(f, NULL);
+	snprintf(path, sizeof(path), "%s/spool/00000000000000000001.r", f->dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	snprintf(path, sizeof(path), "%s/spool/00000000000000000002.r", f->dir);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	snprintf(path, sizeof(path), "%s/spool/00000000000000000003.p", f->dir);
+	assert_int_equal(symlink("/dev/zero", path), 0);
+	snprintf(path, sizeof(path), "%s/spool/99999999999999999999.r", f->dir);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	put(f, "one", false);
+	put(f, "two", false);
+	assert_int_equal(agt_spool_list(f->s, &v, &n, &f->e), 0);
+	assert_int_equal(n, 2);
+	assert_true(v[0].seq < v[1].seq && v[0].bytes == 3);
+}
+
 static void one_that_is_too_large_is_refused(void **state)
 {
 	_cleanup_free_ char *big = calloc(1, AGT_SPOOL_REPORT_MAX + 1);
@@ -304,6 +331,7 @@ int main(void)
 		T(bytes_are_bounded_too),
 		T(what_is_refused_is_set_aside_and_the_newest_are_kept),
 		T(foreign_files_are_left_alone),
+		T(what_is_no_file_or_has_no_next_number_is_passed_over),
 		T(only_one_may_send_at_a_time),
 		T(killed_writers_lose_nothing_and_leave_nothing),
 		T(two_writers_take_different_numbers),
