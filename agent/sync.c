@@ -240,10 +240,22 @@ static void tell_verification(struct agt_sync *s, const struct agt_snapshot *now
 {
 	int64_t at = agt_json_int(now->verification, "finished_at", 0);
 
-	if (at <= s->told_verification || at < s->task_at ||
+	if (!at || at == s->told_verification || at < s->task_at ||
 	    !put(s, agt_report_consistency(s->task_id, now->verification)))
 		return;
 	s->told_verification = at;
+	save(s);
+}
+
+/* A clock that was ahead when the task came, and has been set right, must not hide its runs. */
+static void heed_clock(struct agt_sync *s)
+{
+	int64_t now = clock_real_ns() / 1000000000;
+
+	if (s->task_at <= now)
+		return;
+	log_info("the clock was set back; the runs of task %s count from now on", s->task_id);
+	s->task_at = now;
 	save(s);
 }
 
@@ -384,6 +396,7 @@ bool agt_sync_tick(struct agt_sync *s)
 	struct agt_snapshot now;
 	bool put_any;
 
+	heed_clock(s);
 	agt_snapshot_read(s->o->state_dir, s->o->out_dir, &now);
 	mirror(s, &now);
 	agt_snapshot_fini(&s->last);
