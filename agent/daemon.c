@@ -560,23 +560,39 @@ static int make_runtime_dir(const char *socket, char *ret, size_t size, bool *re
 	return 0;
 }
 
+/* A log of root's is the service's from now on, or no reload could open it again. */
+static const char *log_to_give(const struct agt_options *o)
+{
+	struct stat st;
+
+	return o->log_file && lstat(o->log_file, &st) == 0 && S_ISREG(st.st_mode) ? o->log_file :
+										    NULL;
+}
+
 /* What root has to make; then no more root. */
 static int settle(const struct agt_options *o, struct err *e)
 {
-	const char *dirs[] = { o->state_dir, NULL, NULL };
+	const char *give[4] = { o->state_dir };
+	const struct agt_privilege_opts opts = { .user = o->daemon.user,
+						 .more = &o->daemon.capabilities,
+						 .give = give };
+	bool root = geteuid() == 0, ours;
 	char runtime[512];
-	bool ours;
-	int r = make_runtime_dir(o->daemon.socket, runtime, sizeof(runtime), &ours, e);
+	size_t n = 1;
+	/* Others give nothing away; and what they may not make is not what is wrong first. */
+	int r = root ? 0 : agt_privilege_settle(&opts, e);
 
 	if (r == 0)
+		r = make_runtime_dir(o->daemon.socket, runtime, sizeof(runtime), &ours, e);
+	if (r == 0)
 		r = agt_statedir_make(o->state_dir, e);
-	if (r < 0)
+	if (r < 0 || !root)
 		return r;
-	dirs[1] = ours ? runtime : NULL;
-	return agt_privilege_settle(&(struct agt_privilege_opts){ .user = o->daemon.user,
-								  .more = &o->daemon.capabilities,
-								  .dirs = dirs },
-				    e);
+	if (ours)
+		give[n++] = runtime;
+	if (log_to_give(o))
+		give[n++] = o->log_file;
+	return agt_privilege_settle(&opts, e);
 }
 
 static int watch_children(struct daemon *d, struct err *e)

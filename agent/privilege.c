@@ -180,7 +180,7 @@ static int give(const char *path, const char *shown, const struct passwd *pw, st
 	return 0;
 }
 
-/* What root owns there becomes the user's. */
+/* What root owns there becomes the user's; a file is given by itself. */
 static int hand_over(const char *dir, const struct passwd *pw, struct err *e)
 {
 	char *const paths[] = { (char *)(uintptr_t)dir, NULL };
@@ -219,8 +219,8 @@ static int become(const struct agt_privilege_opts *o, const struct kept *k, stru
 	if (pw->pw_uid == 0)
 		return err_set(e, -ERR_USAGE, "daemon.user: %s is root, and the agent must not be",
 			       o->user);
-	for (size_t i = 0; o->dirs && o->dirs[i] && r == 0; i++)
-		r = hand_over(o->dirs[i], pw, e);
+	for (size_t i = 0; o->give && o->give[i] && r == 0; i++)
+		r = hand_over(o->give[i], pw, e);
 	if (r == 0)
 		r = drop_bounding(k, e);
 	if (r < 0)

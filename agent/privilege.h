@@ -16,16 +16,16 @@
 struct agt_privilege_opts {
 	const char *user; /* to become, when this is root */
 	const struct strlist *more; /* capabilities to keep besides: AGT_PRIVILEGE_MORE; NULL: none */
-	/* Directories that shall be that user's when this is root; ends with NULL. */
-	const char *const *dirs;
+	/* Directories and files that shall be that user's when this is root; ends with NULL. */
+	const char *const *give;
 };
 
 /* A stager without these leaves out what it then cannot see; either is as good as root. */
 #define AGT_PRIVILEGE_MORE "sys_ptrace or sys_admin"
 
 /*
- * As root: become opts.user, whom the directories are given, with what root's own runs left in
- * them.  As anybody else: go on as who this is.  Then keep just the capabilities, in all sets.
+ * As root: become opts.user, who is given what opts.give names, with what root's own runs left in
+ * it.  As anybody else: go on as who this is.  Then keep just the capabilities, in all sets.
  * -ERR_USAGE: no such user, a capability that is none to be kept.  -ERR_FORBIDDEN: one that must
  * be kept is not there; the error names it and says how to get it.
  */

@@ -238,6 +238,10 @@ exactly() {
 		"$AGENT" run --config "$W/agent.json" --state-dir "$STATE"
 	says "lacks CAP_DAC_READ_SEARCH"
 	says "AmbientCapabilities="
+	# That is told before a directory that it may not make is.
+	exits 40 setpriv --reuid nobody --regid nogroup --clear-groups --bounding-set=-all \
+		"$AGENT" run --config "$W/agent.json" --state-dir "$STATE" --socket "$W/no/agent.sock"
+	says "lacks CAP_DAC_READ_SEARCH"
 	exits 40 setpriv --bounding-set=-setuid,-chown "$AGENT" run --config "$W/agent.json" \
 		--state-dir "$STATE"
 	says "lacks CAP_SETUID, CAP_CHOWN"
@@ -315,6 +319,17 @@ exactly() {
 	cp "$W/good" "$W/agent.json"
 	kill -HUP "$DAEMON"
 	wait_until 10 holds 'j["config_problem"] is None'
+	daemon_end
+}
+
+@test "run: a reload opens the log that root began" {
+	daemon_setup
+	sed -i "s,^{,{ \"log_file\": \"$W/agent.log\"\,," "$W/agent.json"
+	ASAN_OPTIONS=detect_leaks=0:exitcode=99 daemon_start env
+	kill -HUP "$DAEMON"
+	wait_until 10 grep -qF "read the configuration anew" "$W/agent.log"
+	[ "$(status_of 'j["config_problem"]')" = null ]
+	[ "$(stat -c '%U %a' "$W/agent.log")" = "nobody 600" ]
 	daemon_end
 }
 
@@ -411,6 +426,22 @@ arrived() { [ "$(sizes | tail -n 1)" = "$1" ]; }
 	cloud_clean
 	# Nor was any of it secret.
 	no_secrets "$W/log" "$W/status"
+}
+
+@test "run: the clock was ahead when the task came: its runs are told all the same" {
+	daemon_setup
+	echo "{\"schema_version\": 1, \"task_id\": \"$TASK\", \"task_at\": $(($(date +%s) + 86400))}" \
+		>"$STATE/daemon.json"
+	# Nor does something in the spool that is no report hold any up.
+	mkdir -p "$STATE/spool/00000000000000000001.r"
+	chown -R nobody "$STATE"
+	daemon_start
+	wait_until 10 logged "the clock was set back"
+	pretend
+	progress 1
+	wait_until 10 arrived 1
+	pretend_no_more
+	daemon_end
 }
 
 stager_of() { STAGER_PID=$(pgrep -P "$DAEMON" -x stager); }
