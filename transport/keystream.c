@@ -103,9 +103,12 @@ static int make_ahead(struct stream *s)
 	int n = 0;
 
 	memset(s->ahead, 0, sizeof(s->ahead));
+	/* What has failed must never be taken for a key stream: it may be all zeros. */
+	if (!EVP_EncryptUpdate(s->aes, s->ahead, &n, s->ahead, AHEAD_BYTES) ||
+	    n != (int)AHEAD_BYTES)
+		return 0;
 	s->at = 0;
-	return EVP_EncryptUpdate(s->aes, s->ahead, &n, s->ahead, AHEAD_BYTES) &&
-	       n == (int)AHEAD_BYTES;
+	return 1;
 }
 
 static int cipher_any(struct stream *s, uint8_t *out, const uint8_t *in, size_t n)
