@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/daemon.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -560,6 +561,49 @@ static int make_runtime_dir(const char *socket, char *ret, size_t size, bool *re
 	return 0;
 }
 
+/* Takes the descriptor. */
+static int is_empty(int fd, const char *dir, bool *ret, struct err *e)
+{
+	DIR *d = fdopendir(fd);
+	struct dirent *entry;
+
+	if (!d) {
+		close(fd);
+		return err_sys(e, "read state directory %s", dir);
+	}
+	*ret = true;
+	while (*ret && (entry = readdir(d)))
+		*ret = !strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..");
+	closedir(d);
+	return 0;
+}
+
+/*
+ * All that root has in it is given away: not what somebody named by mistake, as /etc or /root,
+ * where none of these ever is.
+ */
+static int is_for_us(const char *dir, struct err *e)
+{
+	static const char *const ours[] = { LOCK_NAME, "source_id", "daemon.json", "migrate.json",
+					    "status.json", AGT_OUT_NAME };
+	_cleanup_close_ int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool empty = false;
+	int r;
+
+	if (fd < 0)
+		return err_sys(e, "open state directory %s", dir);
+	for (size_t i = 0; i < ARRAY_SIZE(ours); i++)
+		if (faccessat(fd, ours[i], F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+			return 0;
+	r = is_empty(TAKE_FD(fd), dir, &empty, e);
+	if (r < 0 || empty)
+		return r;
+	return err_set(e, -ERR_USAGE,
+		       "state directory %s holds other things, which would become the agent's: name "
+		       "one of its own with --state-dir",
+		       dir);
+}
+
 /* A log of root's is the service's from now on, or no reload could open it again. */
 static const char *log_to_give(const struct agt_options *o)
 {
@@ -586,6 +630,8 @@ static int settle(const struct agt_options *o, struct err *e)
 		r = make_runtime_dir(o->daemon.socket, runtime, sizeof(runtime), &ours, e);
 	if (r == 0)
 		r = agt_statedir_make(o->state_dir, e);
+	if (r == 0 && root && strcmp(o->state_dir, AGT_STATE_DIR_DEFAULT) != 0)
+		r = is_for_us(o->state_dir, e);
 	if (r < 0 || !root)
 		return r;
 	if (ours)

@@ -232,6 +232,16 @@ exactly() {
 	assert_gone "$SOCKET"
 }
 
+@test "run: root gives away no directory that holds other things" {
+	daemon_setup
+	mkdir -p "$W/etc/sub"
+	touch "$W/etc/passwd" "$W/etc/sub/key"
+	exits 1 timeout -s KILL 60 "$AGENT" run --config "$W/agent.json" --state-dir "$W/etc"
+	says "holds other things"
+	[ "$(stat -c %U "$W/etc" "$W/etc/passwd" "$W/etc/sub/key" | sort -u)" = root ]
+	[ "$(ls "$W/etc" | tr '\n' ' ')" = "passwd sub " ]
+}
+
 @test "run: started as another user it names the capability that is missing" {
 	daemon_setup
 	exits 40 setpriv --reuid nobody --regid nogroup --clear-groups --bounding-set=-all \
