@@ -424,3 +424,13 @@ int agt_cloud_call(struct agt_cloud *c, const struct agt_call *call, struct agt_
 	agt_cloud_request_fini(&a.req);
 	return r;
 }
+
+int agt_cloud_source(struct agt_cloud *c, const char *id, struct agt_reply *ret, struct err *e)
+{
+	return agt_cloud_call(c,
+			      &(struct agt_call){ .service = AGT_SMS,
+						  .method = "GET",
+						  .path = "/v3/sources/{}",
+						  .args = { id } },
+			      ret, e);
+}

@@ -113,6 +113,10 @@ static inline void agt_cloud_freep(struct agt_cloud **c)
 int agt_cloud_call(struct agt_cloud *c, const struct agt_call *call, struct agt_reply *ret,
 		   struct err *e) _must_check_;
 
+/* The same for the full record that SMS has of a source, which its lists do not give. */
+int agt_cloud_source(struct agt_cloud *c, const char *id, struct agt_reply *ret, struct err *e)
+	_must_check_;
+
 /*
  * The id of region's own project (NULL: the region of the options), borrowed from c until it
  * is freed.  From the options, else asked at IAM once.  -ERR_USAGE: the account has no project

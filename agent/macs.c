@@ -94,12 +94,7 @@ static int read_one(struct agt_cloud *cloud, const struct cJSON *s, struct strli
 
 	if (agt_json_count(s, "networks"))
 		return add_macs(s, macs, e);
-	r = agt_cloud_call(cloud,
-			   &(struct agt_call){ .service = AGT_SMS,
-					       .method = "GET",
-					       .path = "/v3/sources/{}",
-					       .args = { agt_json_str(s, "id", "") } },
-			   &reply, e);
+	r = agt_cloud_source(cloud, agt_json_str(s, "id", ""), &reply, e);
 	/* It was deleted since it was listed. */
 	if (r == -ERR_CLOUD && (agt_reply_is(&reply, "SMS.7602") || reply.status == 404))
 		return 0;

@@ -159,12 +159,7 @@ static int tell(struct agt_cloud *cloud, const char *id, struct err *e)
 	};
 	_cleanup_(agt_reply_fini) struct agt_reply reply = { 0 };
 	char text[TEXT_NAME_MAX];
-	int r = agt_cloud_call(cloud,
-			       &(struct agt_call){ .service = AGT_SMS,
-						   .method = "GET",
-						   .path = "/v3/sources/{}",
-						   .args = { id } },
-			       &reply, e);
+	int r = agt_cloud_source(cloud, id, &reply, e);
 
 	if (r < 0)
 		return r;

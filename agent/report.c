@@ -27,12 +27,7 @@ static int current_task(const struct agt_options *o, struct agt_cloud *cloud,
 	if (!*id)
 		return err_set(e, -ERR_FORBIDDEN,
 			       "this host is not registered at SMS: run stager-agent register");
-	r = agt_cloud_call(cloud,
-			   &(struct agt_call){ .service = AGT_SMS,
-					       .method = "GET",
-					       .path = "/v3/sources/{}",
-					       .args = { id } },
-			   &reply, e);
+	r = agt_cloud_source(cloud, id, &reply, e);
 	if (r < 0)
 		return r;
 	agt_json_text(reply.body, "current_task.id", ret, AGT_TASK_ID_SIZE);
