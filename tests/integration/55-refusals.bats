@@ -161,18 +161,9 @@ one_error() { # the last output has one line that says error
 }
 
 @test "not root on the target: what will be lost is said before anything is sent" {
-	need_root
-	need_tool setpriv
-	cp "$STAGER_PREFIX/libexec/stager/stager-receive" "$W/receiver"
-	cat >"$W/as-nobody" <<-SH
-	#!/bin/sh
-	exec setpriv --reuid=65534 --regid=65534 --clear-groups "$W/receiver" "\$@"
-	SH
-	chmod 755 "$W/as-nobody" "$W/receiver"
-	install -d -o 65534 -g 65534 "$W/theirs" "$W/theirs/dst"
-	target "$W/theirs/dst"
+	use_nobody
 	big_tree "$SRC" 8
-	start_stager full --remote-receiver "$W/as-nobody" --bwlimit 2M --compress off
+	start_stager full --remote-receiver "$NOBODY" --bwlimit 2M --compress off
 	wait_until 30 grep -q "not root on the target" "$W/err"
 	[ "$(find "$DST" -type f | wc -l)" -lt 300 ]
 	grep -q owners "$W/err"

@@ -354,23 +354,14 @@ tamper() {
 }
 
 @test "verify: without root on the target owners are not compared, and the report says so" {
-	need_root
-	need_tool setpriv
-	cp "$STAGER_PREFIX/libexec/stager/stager-receive" "$W/receiver"
-	cat >"$W/as-nobody" <<-SH
-	#!/bin/sh
-	exec setpriv --reuid=65534 --regid=65534 --clear-groups "$W/receiver" "\$@"
-	SH
-	chmod 755 "$W/as-nobody" "$W/receiver"
-	install -d -o 65534 -g 65534 "$W/theirs" "$W/theirs/dst"
-	target "$W/theirs/dst"
+	use_nobody
 	small_tree "$SRC"
-	sync_ok full --remote-receiver "$W/as-nobody"
-	exits 0 stager verify --method hash --remote-receiver "$W/as-nobody"
+	sync_ok full --remote-receiver "$NOBODY"
+	exits 0 stager verify --method hash --remote-receiver "$NOBODY"
 	[ "$(result not_compared)" = '["owner", "group"]' ]
 	"$TESTS/integration/validate-report" "$REPORT"
 	chmod 600 "$DST/a/f1"
-	exits 43 stager verify --remote-receiver "$W/as-nobody"
+	exits 43 stager verify --remote-receiver "$NOBODY"
 	[ "$(found a/f1)" = "differs-on-target: mode" ]
 	# And root looks at all of it.
 	exits 43 stager verify

@@ -114,6 +114,21 @@ fail() {
 need_root() { [ "$(id -u)" -eq 0 ] || skip "needs root"; }
 need_tool() { command -v "$1" >/dev/null || skip "no $1 here"; }
 
+# use_nobody: the target is one that nobody owns, and its receiver, $NOBODY, runs as nobody.
+use_nobody() {
+	need_root
+	need_tool setpriv
+	NOBODY=$W/as-nobody
+	cp "$STAGER_PREFIX/libexec/stager/stager-receive" "$W/receiver"
+	cat >"$NOBODY" <<-SH
+	#!/bin/sh
+	exec setpriv --reuid=65534 --regid=65534 --clear-groups "$W/receiver" "\$@"
+	SH
+	chmod 755 "$NOBODY" "$W/receiver"
+	install -d -o 65534 -g 65534 "$W/theirs" "$W/theirs/dst"
+	target "$W/theirs/dst"
+}
+
 # The oracle of the contract.  More options (filters) go to rsync.  It compares times by the
 # second; compare-trees knows the rest.
 #
