@@ -60,7 +60,7 @@ static const char *const queries[Q_COUNT] = {
 	[Q_PUT_PHASE] = "INSERT OR REPLACE INTO phase VALUES(?1,?2,?3,?4,?5,?6)",
 	[Q_HAS_ENTRIES] = "SELECT count(*) FROM (SELECT 1 FROM entry WHERE dir>0 LIMIT 1)",
 	[Q_PUT_ENTRY] = "INSERT OR REPLACE INTO entry VALUES(?1,?2,?3)",
-	[Q_GET_ENTRY] = "SELECT row FROM entry WHERE dir=?1 AND name=?2",
+	[Q_GET_ENTRY] = SQL_GET_ENTRY,
 	[Q_DEL_ENTRY] = "DELETE FROM entry WHERE dir=?1 AND name=?2",
 	[Q_DEL_DIR] = "DELETE FROM entry WHERE dir=?1",
 	[Q_DEL_DIR_LINKS] = "DELETE FROM link WHERE dir=?1",
@@ -263,8 +263,8 @@ int stg_catalog_lock(struct stg_catalog *c, struct err *e)
 	return r;
 }
 
-static int open_db(const char *path, int flags, const char *pragmas, sqlite3 **ret,
-		   struct err *e)
+int stg_catalog_open_db(const char *path, int flags, const char *pragmas, sqlite3 **ret,
+			struct err *e)
 {
 	sqlite3 *db = NULL;
 	int r;
@@ -369,7 +369,7 @@ int stg_catalog_open(const char *dir, struct stg_catalog **ret, struct err *e)
 		return err_set(e, -ENOMEM, "catalog: out of memory");
 	}
 	pthread_mutex_init(&c->lock, NULL);
-	r = open_db(c->path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+	r = stg_catalog_open_db(c->path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
 		    "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
 		    "PRAGMA wal_autocheckpoint=8000; PRAGMA cache_size=-8192;",
 		    &c->db, e);
@@ -502,7 +502,7 @@ int stg_catalog_last_phase(struct stg_catalog *c, struct stg_phase_row *ret, str
 }
 
 /* A query with one number as its answer; 0 when there is no row. */
-static int one_number(struct stg_catalog *c, enum query q, int64_t *ret, struct err *e)
+int stg_catalog_number(struct stg_catalog *c, enum query q, int64_t *ret, struct err *e)
 {
 	int step = sqlite3_step(c->q[q]);
 	int r = 0;
@@ -516,15 +516,21 @@ static int one_number(struct stg_catalog *c, enum query q, int64_t *ret, struct 
 	return r;
 }
 
-int stg_catalog_full_stands(struct stg_catalog *c, struct err *e)
+/* Does a query find a number above 0?  Takes the lock. */
+static int is_any(struct stg_catalog *c, enum query q, struct err *e)
 {
-	int64_t finished;
+	int64_t n;
 	int r;
 
 	pthread_mutex_lock(&c->lock);
-	r = one_number(c, Q_FULL_STANDS, &finished, e);
+	r = stg_catalog_number(c, q, &n, e);
 	pthread_mutex_unlock(&c->lock);
-	return r < 0 ? r : finished > 0;
+	return r < 0 ? r : n > 0;
+}
+
+int stg_catalog_full_stands(struct stg_catalog *c, struct err *e)
+{
+	return is_any(c, Q_FULL_STANDS, e);
 }
 
 int stg_catalog_count_phases(struct stg_catalog *c, const char *prefix, uint32_t *ret,
@@ -535,7 +541,7 @@ int stg_catalog_count_phases(struct stg_catalog *c, const char *prefix, uint32_t
 
 	pthread_mutex_lock(&c->lock);
 	sqlite3_bind_text(c->q[Q_COUNT_PHASES], 1, prefix, -1, SQLITE_STATIC);
-	r = one_number(c, Q_COUNT_PHASES, &n, e);
+	r = stg_catalog_number(c, Q_COUNT_PHASES, &n, e);
 	pthread_mutex_unlock(&c->lock);
 	if (r == 0)
 		*ret = (uint32_t)n;
@@ -610,13 +616,7 @@ int stg_catalog_begin_full(struct stg_catalog *c, struct stg_phase_row *p, struc
 
 int stg_catalog_has_entries(struct stg_catalog *c, struct err *e)
 {
-	int64_t n;
-	int r;
-
-	pthread_mutex_lock(&c->lock);
-	r = one_number(c, Q_HAS_ENTRIES, &n, e);
-	pthread_mutex_unlock(&c->lock);
-	return r < 0 ? r : n > 0;
+	return is_any(c, Q_HAS_ENTRIES, e);
 }
 
 int stg_catalog_clear_plan(struct stg_catalog *c, struct err *e)
@@ -853,15 +853,7 @@ int stg_catalog_clean_dir(struct stg_catalog *c, uint64_t parent, struct bytes n
 
 int stg_catalog_has_dirty(struct stg_catalog *c, struct err *e)
 {
-	sqlite3_stmt *s = c->q[Q_HAS_DIRTY];
-	int r;
-
-	pthread_mutex_lock(&c->lock);
-	r = sqlite3_step(s) == SQLITE_ROW ? (int)column_int(s, 0)
-					  : stg_catalog_error(c->db, e, "read marks");
-	sqlite3_reset(s);
-	pthread_mutex_unlock(&c->lock);
-	return r;
+	return is_any(c, Q_HAS_DIRTY, e);
 }
 
 int stg_catalog_row_find(struct stg_catalog *c, struct bytes path, uint64_t *ret_dir,
@@ -918,23 +910,6 @@ int stg_catalog_drop_dirty(struct stg_catalog *c, uint64_t id, struct err *e)
 	return r < 0 ? r : stg_catalog_unlock(c, del_by_id(c, Q_DEL_DIRTY, id, e), e);
 }
 
-static int page_row(sqlite3_stmt *s, int at, struct stg_row *ret)
-{
-	struct bytes b = column_bytes(s, at);
-
-	return stg_row_unpack(b.p, b.n, ret);
-}
-
-static int page_stat(sqlite3_stmt *s, int at, struct stg_stat *ret)
-{
-	struct stg_row row;
-	int r = page_row(s, at, &row);
-
-	if (r == 0)
-		*ret = row.st;
-	return r;
-}
-
 int stg_catalog_page_end(struct stg_catalog *c, enum query q, int step, int r, struct err *e)
 {
 	if (r == 0 && step != SQLITE_DONE && step != SQLITE_ROW)
@@ -968,7 +943,7 @@ int stg_catalog_next_dirty(struct stg_catalog *c, struct stg_dirty_page *page, s
 		if (r == 0)
 			r = page_bytes(&page->bytes, s, 4, &d->name);
 		if (r == 0)
-			r = page_stat(s, 5, &d->st);
+			r = stg_page_stat(s, 5, &d->st);
 		page->next_depth = d->depth;
 		page->next_id = d->id;
 		page->n++;
@@ -978,374 +953,4 @@ int stg_catalog_next_dirty(struct stg_catalog *c, struct stg_dirty_page *page, s
 		page_fix(&page->bytes, &page->rows[i].name);
 	}
 	return stg_catalog_page_end(c, Q_NEXT_DIRTY, step, r, e);
-}
-
-/* --- readers --- */
-
-int stg_catalog_reader_open(struct stg_catalog *c, struct stg_catalog_reader **ret,
-			    struct err *e)
-{
-	struct stg_catalog_reader *rd = calloc(1, sizeof(*rd));
-	int r;
-
-	if (!rd)
-		return err_set(e, -ENOMEM, "catalog: out of memory");
-	r = open_db(c->path, SQLITE_OPEN_READONLY, "PRAGMA cache_size=-1024;", &rd->db, e);
-	if (r == 0 &&
-	    (sqlite3_prepare_v3(
-		     rd->db, "SELECT name,row FROM entry WHERE dir=?1 ORDER BY name", -1,
-		     SQLITE_PREPARE_PERSISTENT, &rd->dir, NULL) != SQLITE_OK ||
-	     sqlite3_prepare_v3(rd->db, queries[Q_GET_ENTRY], -1,
-				SQLITE_PREPARE_PERSISTENT, &rd->one, NULL) != SQLITE_OK ||
-	     sqlite3_prepare_v3(
-		     rd->db, "SELECT dir,name FROM place WHERE ino=?1 AND dev=?2"
-		     " ORDER BY dir,name LIMIT 1 OFFSET ?3", -1,
-		     SQLITE_PREPARE_PERSISTENT, &rd->inode, NULL) != SQLITE_OK ||
-	     sqlite3_prepare_v3(rd->db, "SELECT dir,name FROM place WHERE child=?1", -1,
-				SQLITE_PREPARE_PERSISTENT, &rd->child,
-				NULL) != SQLITE_OK))
-		r = stg_catalog_error(rd->db, e, "prepare");
-	if (r < 0) {
-		stg_catalog_reader_close(rd);
-		return r;
-	}
-	*ret = rd;
-	return 0;
-}
-
-void stg_catalog_reader_close(struct stg_catalog_reader *r)
-{
-	if (!r)
-		return;
-	sqlite3_finalize(r->dir);
-	sqlite3_finalize(r->one);
-	sqlite3_finalize(r->inode);
-	sqlite3_finalize(r->child);
-	sqlite3_close(r->db);
-	free(r);
-}
-
-void stg_rows_fini(struct stg_rows *s)
-{
-	free(s->v);
-	buf_fini(&s->bytes);
-	*s = (struct stg_rows){ 0 };
-}
-
-static int rows_grow(struct stg_rows *s)
-{
-	size_t cap = s->cap ? s->cap * 2 : 64;
-	struct stg_named_row *v = reallocarray(s->v, cap, sizeof(*v));
-
-	if (!v)
-		return -ENOMEM;
-	s->v = v;
-	s->cap = cap;
-	return 0;
-}
-
-int stg_catalog_read_dir(struct stg_catalog_reader *r, uint64_t dir, struct stg_rows *s,
-			 struct err *e)
-{
-	int ret = 0, step = SQLITE_DONE;
-
-	s->n = 0;
-	buf_clear(&s->bytes);
-	sqlite3_bind_int64(r->dir, 1, (int64_t)dir);
-	while (ret == 0 && (step = sqlite3_step(r->dir)) == SQLITE_ROW) {
-		struct bytes b = column_bytes(r->dir, 1);
-
-		if (s->n == s->cap)
-			ret = rows_grow(s);
-		if (ret == 0)
-			ret = page_bytes(&s->bytes, r->dir, 0, &s->v[s->n].name);
-		if (ret == 0)
-			ret = stg_row_unpack(b.p, b.n, &s->v[s->n].row);
-		if (ret == 0)
-			s->n++;
-	}
-	if (ret < 0)
-		err_sysn(e, ret, "catalog: read directory");
-	else if (step != SQLITE_DONE)
-		ret = stg_catalog_error(r->db, e, "read directory");
-	sqlite3_reset(r->dir);
-	for (size_t i = 0; i < s->n; i++)
-		page_fix(&s->bytes, &s->v[i].name);
-	return ret;
-}
-
-int stg_catalog_read_one(struct stg_catalog_reader *r, uint64_t dir, struct bytes name,
-			 struct stg_row *ret, struct err *e)
-{
-	int n = 0, step;
-
-	sqlite3_bind_int64(r->one, 1, (int64_t)dir);
-	bind_bytes(r->one, 2, name);
-	step = sqlite3_step(r->one);
-	if (step == SQLITE_ROW) {
-		struct bytes b = column_bytes(r->one, 0);
-
-		n = stg_row_unpack(b.p, b.n, ret) < 0 ?
-			    err_set(e, -EBADMSG, "catalog: damaged row") : 1;
-	} else if (step != SQLITE_DONE) {
-		n = stg_catalog_error(r->db, e, "read entry");
-	}
-	sqlite3_reset(r->one);
-	return n;
-}
-
-/* --- hard links --- */
-
-static int put_leader(struct stg_catalog *c, const struct stg_stat *st, uint64_t dir,
-		      struct bytes path, struct bytes name, struct err *e)
-{
-	sqlite3_stmt *s = c->q[Q_PUT_LEADER];
-
-	stg_catalog_bind_inode(s, st->dev, st->ino);
-	sqlite3_bind_int64(s, 3, (int64_t)dir);
-	bind_bytes(s, 4, path);
-	bind_bytes(s, 5, name);
-	return stg_catalog_run(c, Q_PUT_LEADER, "write leader", e);
-}
-
-static int put_follower(struct stg_catalog *c, const struct stg_stat *st, uint64_t dir,
-			struct bytes path, struct bytes name, uint32_t old_nlink, struct err *e)
-{
-	sqlite3_stmt *s = c->q[Q_PUT_FOLLOWER];
-	struct stg_row row = { .st = *st };
-	uint8_t packed[STG_ROW_BYTES];
-
-	stg_row_pack(packed, &row);
-	stg_catalog_bind_inode(s, st->dev, st->ino);
-	sqlite3_bind_int64(s, 3, (int64_t)dir);
-	bind_bytes(s, 4, path);
-	bind_bytes(s, 5, name);
-	sqlite3_bind_blob(s, 6, packed, sizeof(packed), SQLITE_STATIC);
-	sqlite3_bind_int64(s, 7, old_nlink);
-	return stg_catalog_run(c, Q_PUT_FOLLOWER, "write follower", e);
-}
-
-/*
- * Does the phase have a leader for this inode?  1: another name; 2: this very name (it is
- * asked again after a retry); 0: none.
- */
-static int find_leader(struct stg_catalog *c, uint64_t dir, struct bytes name,
-		       const struct stg_stat *st, struct err *e)
-{
-	sqlite3_stmt *s = c->q[Q_GET_LEADER];
-	int r = 0, step;
-
-	stg_catalog_bind_inode(s, st->dev, st->ino);
-	step = sqlite3_step(s);
-	if (step == SQLITE_ROW)
-		r = (uint64_t)column_int(s, 0) == dir && bytes_eq(column_bytes(s, 1), name) ?
-			    2 : 1;
-	else if (step != SQLITE_DONE)
-		r = stg_catalog_error(c->db, e, "read leader");
-	sqlite3_reset(s);
-	return r;
-}
-
-/* A name acknowledged at this very state of the inode becomes the leader: 1, or 0: none. */
-static int adopt_leader(struct stg_catalog *c, uint64_t dir, struct bytes name,
-			const struct stg_stat *st, struct err *e)
-{
-	sqlite3_stmt *s = c->q[Q_LINKS_OF];
-	int r = 0, step = SQLITE_DONE;
-
-	stg_catalog_bind_inode(s, st->dev, st->ino);
-	while (r == 0 && (step = sqlite3_step(s)) == SQLITE_ROW) {
-		uint64_t other = (uint64_t)column_int(s, 0);
-		struct bytes other_name = column_bytes(s, 1), packed = column_bytes(s, 3);
-		struct stg_row row;
-
-		if ((other == dir && bytes_eq(other_name, name)) ||
-		    stg_row_unpack(packed.p, packed.n, &row) < 0 || !stg_unchanged(&row, st))
-			continue;
-		r = put_leader(c, st, other, column_bytes(s, 2), other_name, e);
-		if (r == 0)
-			r = 1;
-	}
-	if (r == 0 && step != SQLITE_DONE)
-		r = stg_catalog_error(c->db, e, "read links");
-	sqlite3_reset(s);
-	return r;
-}
-
-/* A name whose content the target has some of becomes the leader: 1, 2 for this one, 0. */
-static int adopt_partial(struct stg_catalog *c, uint64_t dir, struct bytes name,
-			 const struct stg_stat *st, struct err *e)
-{
-	sqlite3_stmt *s = c->q[Q_PARTIAL_OF];
-	int r = 0, step;
-
-	stg_catalog_bind_inode(s, st->dev, st->ino);
-	step = sqlite3_step(s);
-	if (step == SQLITE_ROW) {
-		uint64_t other = (uint64_t)column_int(s, 0);
-		struct bytes other_name = column_bytes(s, 2);
-
-		r = put_leader(c, st, other, column_bytes(s, 1), other_name, e);
-		if (r == 0)
-			r = other == dir && bytes_eq(other_name, name) ? 2 : 1;
-	} else if (step != SQLITE_DONE) {
-		r = stg_catalog_error(c->db, e, "read unfinished files");
-	}
-	sqlite3_reset(s);
-	return r;
-}
-
-int stg_catalog_claim_link(struct stg_catalog *c, uint64_t dir, struct bytes path,
-			   struct bytes name, const struct stg_stat *st, uint32_t old_nlink,
-			   enum stg_link_role *ret, struct err *e)
-{
-	int r = stg_catalog_lock(c, e);
-
-	if (r < 0)
-		return r;
-	r = find_leader(c, dir, name, st, e);
-	if (r == 0) {
-		r = adopt_leader(c, dir, name, st, e);
-		if (r == 0)
-			r = adopt_partial(c, dir, name, st, e);
-		if (r == 0)
-			r = put_leader(c, st, dir, path, name, e) < 0 ? -EIO : 2;
-	}
-	if (r == 2)
-		*ret = STG_LINK_LEADER;
-	if (r == 1) {
-		*ret = STG_LINK_FOLLOWER;
-		r = put_follower(c, st, dir, path, name, old_nlink, e);
-	}
-	return stg_catalog_unlock(c, r < 0 ? r : 0, e);
-}
-
-int stg_catalog_offer_leader(struct stg_catalog *c, const struct stg_stat *st,
-			     const struct stg_place *place, struct err *e)
-{
-	int r = stg_catalog_lock(c, e);
-
-	if (r < 0)
-		return r;
-	r = find_leader(c, place->dir, buf_view(&place->name), st, e);
-	if (r == 0)
-		r = put_leader(c, st, place->dir, buf_view(&place->path), buf_view(&place->name), e);
-	return stg_catalog_unlock(c, MIN(r, 0), e);
-}
-
-int stg_catalog_drop_leader(struct stg_catalog *c, const struct stg_stat *st, struct err *e)
-{
-	int r = stg_catalog_lock(c, e);
-
-	if (r < 0)
-		return r;
-	stg_catalog_bind_inode(c->q[Q_DEL_LEADER], st->dev, st->ino);
-	return stg_catalog_unlock(c, stg_catalog_run(c, Q_DEL_LEADER, "delete leader", e),
-				  e);
-}
-
-int stg_catalog_count_links(struct stg_catalog *c, uint64_t dev, uint64_t ino, uint32_t *ret,
-			    struct err *e)
-{
-	int64_t n;
-	int r;
-
-	pthread_mutex_lock(&c->lock);
-	stg_catalog_bind_inode(c->q[Q_COUNT_LINKS], dev, ino);
-	r = one_number(c, Q_COUNT_LINKS, &n, e);
-	pthread_mutex_unlock(&c->lock);
-	if (r == 0)
-		*ret = (uint32_t)n;
-	return r;
-}
-
-int stg_catalog_next_follower(struct stg_catalog *c, struct stg_follower_page *page,
-			      struct err *e)
-{
-	sqlite3_stmt *s = c->q[Q_NEXT_FOLLOWER];
-	int r = 0, step = SQLITE_DONE;
-
-	pthread_mutex_lock(&c->lock);
-	buf_clear(&page->bytes);
-	page->n = 0;
-	sqlite3_bind_int64(s, 1, (int64_t)page->next_seq);
-	sqlite3_bind_int64(s, 2, STG_PAGE_ROWS);
-	while (r == 0 && page->n < STG_PAGE_ROWS && (step = sqlite3_step(s)) == SQLITE_ROW) {
-		struct stg_follower *f = &page->rows[page->n];
-
-		f->seq = (uint64_t)column_int(s, 0);
-		f->dir = (uint64_t)column_int(s, 1);
-		f->old_nlink = (uint32_t)column_int(s, 5);
-		r = page_bytes(&page->bytes, s, 2, &f->path);
-		if (r == 0)
-			r = page_bytes(&page->bytes, s, 3, &f->name);
-		if (r == 0)
-			r = page_stat(s, 4, &f->st);
-		if (r == 0)
-			r = page_bytes(&page->bytes, s, 6, &f->leader_path);
-		if (r == 0)
-			r = page_bytes(&page->bytes, s, 7, &f->leader);
-		f->acked = sqlite3_column_type(s, 8) == SQLITE_BLOB;
-		if (r == 0 && f->acked)
-			r = page_row(s, 8, &f->leader_row);
-		page->next_seq = f->seq;
-		page->n++;
-	}
-	for (size_t i = 0; r == 0 && i < page->n; i++) {
-		page_fix(&page->bytes, &page->rows[i].path);
-		page_fix(&page->bytes, &page->rows[i].name);
-		page_fix(&page->bytes, &page->rows[i].leader_path);
-		page_fix(&page->bytes, &page->rows[i].leader);
-	}
-	return stg_catalog_page_end(c, Q_NEXT_FOLLOWER, step, r, e);
-}
-
-/* --- the delete plan --- */
-
-int stg_catalog_plan_removal(struct stg_catalog *c, const struct stg_removal *m, struct err *e)
-{
-	sqlite3_stmt *s = c->q[Q_PUT_REMOVAL];
-	int r = stg_catalog_lock(c, e);
-
-	if (r < 0)
-		return r;
-	sqlite3_bind_int64(s, 1, (int64_t)m->dir);
-	bind_bytes(s, 2, m->path);
-	bind_bytes(s, 3, m->name);
-	sqlite3_bind_int64(s, 4, m->is_dir);
-	sqlite3_bind_int64(s, 5, m->filter);
-	return stg_catalog_unlock(c, stg_catalog_run(c, Q_PUT_REMOVAL, "write plan", e), e);
-}
-
-int stg_catalog_next_removal(struct stg_catalog *c, struct stg_removal_page *page,
-			     struct err *e)
-{
-	sqlite3_stmt *s = c->q[Q_NEXT_REMOVAL];
-	int r = 0, step = SQLITE_DONE;
-
-	pthread_mutex_lock(&c->lock);
-	buf_clear(&page->bytes);
-	page->n = 0;
-	sqlite3_bind_int64(s, 1, (int64_t)page->next_seq);
-	sqlite3_bind_int64(s, 2, STG_PAGE_ROWS);
-	while (r == 0 && page->n < STG_PAGE_ROWS && (step = sqlite3_step(s)) == SQLITE_ROW) {
-		struct stg_removal *m = &page->rows[page->n];
-
-		*m = (struct stg_removal){
-			.seq = (uint64_t)column_int(s, 0),
-			.dir = (uint64_t)column_int(s, 1),
-			.is_dir = column_int(s, 4) != 0,
-			.filter = (int)column_int(s, 5),
-		};
-		r = page_bytes(&page->bytes, s, 2, &m->path);
-		if (r == 0)
-			r = page_bytes(&page->bytes, s, 3, &m->name);
-		page->next_seq = m->seq;
-		page->n++;
-	}
-	for (size_t i = 0; r == 0 && i < page->n; i++) {
-		page_fix(&page->bytes, &page->rows[i].path);
-		page_fix(&page->bytes, &page->rows[i].name);
-	}
-	return stg_catalog_page_end(c, Q_NEXT_REMOVAL, step, r, e);
 }

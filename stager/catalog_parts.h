@@ -62,6 +62,9 @@ enum query {
 	Q_COUNT,
 };
 
+/* A reader asks it on a connection of its own. */
+#define SQL_GET_ENTRY "SELECT row FROM entry WHERE dir=?1 AND name=?2"
+
 struct stg_catalog {
 	char *path;
 	sqlite3 *db;
@@ -84,6 +87,17 @@ int stg_catalog_error(sqlite3 *db, struct err *e, const char *what);
 
 /* Step a statement that returns nothing, and make it ready for the next use. */
 int stg_catalog_run(struct stg_catalog *c, enum query q, const char *what, struct err *e)
+	_must_check_;
+
+/* A connection to the file, with these pragmas; flags as of sqlite3_open_v2(). */
+int stg_catalog_open_db(const char *path, int flags, const char *pragmas, sqlite3 **ret,
+			struct err *e) _must_check_;
+
+/*
+ * The number that a query finds, what it takes being bound already; 0 where it finds none.
+ * The caller has the lock.
+ */
+int stg_catalog_number(struct stg_catalog *c, enum query q, int64_t *ret, struct err *e)
 	_must_check_;
 
 /* Take the lock and begin a write; on failure the lock is given back. */
@@ -160,3 +174,19 @@ static inline void page_fix(const struct buf *page, struct bytes *b)
 	b->p = page->p + (uintptr_t)b->p;
 }
 
+static inline int stg_page_row(sqlite3_stmt *s, int at, struct stg_row *ret)
+{
+	struct bytes b = column_bytes(s, at);
+
+	return stg_row_unpack(b.p, b.n, ret);
+}
+
+static inline int stg_page_stat(sqlite3_stmt *s, int at, struct stg_stat *ret)
+{
+	struct stg_row row;
+	int r = stg_page_row(s, at, &row);
+
+	if (r == 0)
+		*ret = row.st;
+	return r;
+}
