@@ -6,6 +6,15 @@
 
 #include "common/buf.h"
 
+const char *stg_name_z(char out[NAME_MAX + 1], struct bytes name)
+{
+	size_t n = MIN(name.n, (size_t)NAME_MAX);
+
+	memcpy(out, name.p, n);
+	out[n] = '\0';
+	return out;
+}
+
 uint64_t stg_dev_of(const struct statx *stx)
 {
 	return (uint64_t)stx->stx_dev_major << 32 | stx->stx_dev_minor;

@@ -4,6 +4,7 @@
  * stager/entry.h - one entry of the source tree as the scanner saw it, and as the catalog
  * remembers it; and the rule that says when the two mean "unchanged".
  */
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -25,6 +26,9 @@ struct stg_stat {
 	uint32_t nlink;   /* not compared: ctime tells of its changes */
 	uint64_t bytes_on_disk; /* of regular files: less than size, and there may be holes */
 };
+
+/* name, which has at most 255 bytes, as a C string in out; returns out. */
+const char *stg_name_z(char out[NAME_MAX + 1], struct bytes name);
 
 /* The file system as in struct stg_stat. */
 uint64_t stg_dev_of(const struct statx *stx);

@@ -17,6 +17,7 @@
 #include "stager/inuse.h"
 #include "stager/mounts.h"
 #include "stager/progress.h"
+#include "stager/rename.h"
 #include "stager/run.h"
 #include "stager/verify.h"
 
@@ -32,8 +33,6 @@
 #define DENTS_BYTES (256u << 10)
 #define HELD_JOBS   512
 #define HELD_ITEMS  4096
-#define LOOK_ENTRIES 64 /* of a directory that may have been renamed */
-#define PLACES_MAX   16 /* names of one inode that are looked at for one that is gone */
 
 struct task {
 	struct task *next;
@@ -453,171 +452,36 @@ static enum stg_op choose_op(const struct stg_run *run, const struct stg_stat *s
 	return STG_OP_UPDATE;
 }
 
-/*
- * Does the source directory at path look like the one that had these rows?  File systems give
- * the inode of a removed directory to the next one that is made.
- */
-static int looks_like(struct walker *w, struct bytes path, uint64_t id, struct err *e)
-{
-	_cleanup_(stg_rows_fini) struct stg_rows rows = { 0 };
-	_cleanup_close_ int fd = io_open_dir_below(w->run->source_fd, path, O_RDONLY);
-	size_t looked = 0, same = 0;
-	int r;
-
-	if (fd < 0)
-		return 0;
-	r = stg_catalog_read_dir(w->reader, id, &rows, e);
-	for (size_t i = 0; r == 0 && i < rows.n && looked < LOOK_ENTRIES; i++, looked++) {
-		char name[NAME_MAX + 1];
-		struct stat st;
-
-		snprintf(name, sizeof(name), "%.*s", (int)rows.v[i].name.n,
-			 (const char *)rows.v[i].name.p);
-		same += fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-			st.st_ino == rows.v[i].row.st.ino;
-	}
-	return r < 0 ? r : same && same * 2 >= looked;
-}
-
-/* The inode that has the name on the source; 0: there is nothing of that name; 1: unknown. */
-static uint64_t inode_at(const struct walker *w, const struct stg_place *place)
-{
-	_cleanup_close_ int fd =
-		io_open_dir_below(w->run->source_fd, buf_view(&place->path), O_RDONLY);
-	char name[NAME_MAX + 1];
-	struct stat st;
-
-	snprintf(name, sizeof(name), "%.*s", (int)buf_len(&place->name),
-		 (const char *)buf_view(&place->name).p);
-	if (fd < 0)
-		return fd != -ENOENT && fd != -ENOTDIR && fd != -ELOOP;
-	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return errno != ENOENT;
-	return st.st_ino;
-}
-
-/* A name of the inode that the target has, and the source has at inode at: 1, or 0. */
-static int find_name(struct walker *w, const struct stg_stat *st, uint64_t at,
-		     struct stg_place *ret, struct err *e)
-{
-	for (unsigned i = 0; i < PLACES_MAX; i++) {
-		int r = stg_catalog_find_inode(w->reader, st->dev, st->ino, i, ret, e);
-
-		if (r <= 0)
-			return r;
-		if ((ret->row.st.mode & S_IFMT) == (st->mode & S_IFMT) &&
-		    !(ret->row.state & STG_ROW_DIRTY) && inode_at(w, ret) == at)
-			return 1;
-	}
-	return 0;
-}
-
-/* What has the path on the target is neither selected out nor protected from deletion. */
-static int may_leave(const struct walker *w, struct bytes path, bool is_dir, struct err *e)
-{
-	struct stg_filter_verdict v = { 0 };
-	bool selected = !w->run->paths_n;
-	int r;
-
-	for (size_t i = 0; i < w->run->paths_n && !selected; i++)
-		selected = stg_path_below(path, bytes_str(w->run->paths[i]));
-	if (!selected || stg_run_skips(w->run, path))
-		return 0;
-	r = stg_filter_explain(w->run->filter, w->run->source_fd, path, is_dir, STG_RECEIVER, &v,
-			       e);
-	if (r == 0)
-		r = !v.excluded;
-	stg_filter_verdict_fini(&v);
-	return r;
-}
-
-/*
- * Was what has this inode now made after the row was right?  Then it is something else: file
- * systems give the inode of what was removed to what is made next.
- */
-static bool is_reborn(const struct walker *w, struct bytes dir, struct bytes name,
-		      const struct stg_stat *old)
-{
-	_cleanup_close_ int fd = io_open_dir_below(w->run->source_fd, dir, O_RDONLY);
-	char name_z[NAME_MAX + 1];
-	struct statx stx;
-
-	snprintf(name_z, sizeof(name_z), "%.*s", (int)name.n, (const char *)name.p);
-	if (fd < 0 || statx(fd, name_z, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BTIME, &stx) < 0)
-		return true;
-	return stx.stx_mask & STATX_BTIME &&
-	       (stx.stx_btime.tv_sec > old->ctime_s ||
-		(stx.stx_btime.tv_sec == old->ctime_s && stx.stx_btime.tv_nsec > old->ctime_ns));
-}
-
-/*
- * An entry that the target has under a name that is gone: have it moved, and leave it alone
- * until then.  What is protected in a directory moves with it, unless a rule knows it by the
- * directory's path, the old or the new one.  1: planned; 0: it has to be sent.
- */
-static int plan_move(struct walker *w, struct plan *p, const struct found *f, struct err *e)
+/* 1: it waits for the target to have it moved; 0: it has to be sent. */
+static int plan_move(struct walker *w, struct plan *p, const struct stg_item *item,
+		     struct err *e)
 {
 	_cleanup_(stg_place_fini) struct stg_place place = { 0 };
-	_cleanup_(buf_fini) struct buf old = BUF_INIT;
-	struct stg_item item = {
+	int r;
+
+	if (!w->run->moving || p->compare || p->mount || !w->reader)
+		return 0;
+	r = stg_rename_find(w->run, w->reader, item, &place, e);
+	if (r <= 0)
+		return r;
+	r = mark(w, p, e);
+	return r < 0 ? r : stg_run_plan_move(w->run, item, &place, e);
+}
+
+/* The target has no such name: perhaps it has the inode.  1: nothing else is to be done now. */
+static int plan_new(struct walker *w, struct plan *p, const struct found *f, struct err *e)
+{
+	const struct stg_item item = {
 		.dir = p->task->id,
 		.path = task_path(p->task),
 		.name = found_name(w, f),
 		.st = f->st,
 		.is_dir = stg_is_dir(&f->st),
 	};
-	int r;
+	int r = plan_move(w, p, &item, e);
 
-	if (!w->run->moving || p->compare || p->mount || !w->reader ||
-	    !stg_stat_movable(&f->st))
-		return 0;
-	r = find_name(w, &f->st, 0, &place, e);
-	if (r <= 0)
-		return r;
-	if (is_reborn(w, item.path, item.name, &place.row.st))
-		return 0;
-	if (stg_path_join(&old, buf_view(&place.path), buf_view(&place.name)) < 0 ||
-	    stg_path_join(&w->path, item.path, item.name) < 0)
-		return err_set(e, -ENOMEM, "scan: out of memory");
-	r = may_leave(w, buf_view(&old), item.is_dir, e);
-	if (r > 0 && item.is_dir)
-		r = place.row.child && !stg_filter_is_local(w->run->filter, buf_view(&old)) &&
-				    !stg_filter_is_local(w->run->filter, buf_view(&w->path)) ?
-			    looks_like(w, buf_view(&w->path), place.row.child, e) :
-			    0;
-	if (r <= 0)
-		return r;
-	r = mark(w, p, e);
-	return r < 0 ? r : stg_run_plan_move(w->run, &item, &place, e);
-}
-
-/*
- * A further name of an inode that the target has under another, which the source still has:
- * that one is looked at in this pass, for its ctime has changed, and this one is linked to it.
- */
-static int offer_leader(struct walker *w, const struct plan *p, const struct stg_stat *st,
-			struct err *e)
-{
-	_cleanup_(stg_place_fini) struct stg_place place = { 0 };
-	_cleanup_(buf_fini) struct buf path = BUF_INIT;
-	struct stg_filter_verdict v = { 0 };
-	struct stg_run *run = w->run;
-	int r;
-
-	/* With --path nobody may look at the other. */
-	if (run->dry || run->compare || run->paths_n || p->mount || !w->reader ||
-	    !stg_is_reg(st) || st->nlink < 2 || !stg_stat_movable(st))
-		return 0;
-	r = find_name(w, st, st->ino, &place, e);
-	if (r <= 0)
-		return r;
-	if (stg_path_join(&path, buf_view(&place.path), buf_view(&place.name)) < 0)
-		return err_set(e, -ENOMEM, "scan: out of memory");
-	r = stg_filter_explain(run->filter, run->source_fd, buf_view(&path), false, STG_SENDER, &v,
-			       e);
-	if (r == 0 && !v.excluded)
-		r = stg_catalog_offer_leader(run->catalog, st, &place, e);
-	stg_filter_verdict_fini(&v);
+	if (r == 0 && w->reader && !p->mount)
+		r = stg_rename_offer_leader(w->run, w->reader, &f->st, e);
 	return r;
 }
 
@@ -767,12 +631,11 @@ static int plan_entry(struct walker *w, struct plan *p, const struct found *f,
 		return plan_check(w, p, &item, f, row, e);
 	if (f->st.flags)
 		atomic_store_explicit(&w->run->locked, true, memory_order_relaxed);
-	r = row ? 0 : plan_move(w, p, f, e);
-	if (r != 0)
-		return MIN(r, 0);
-	r = row ? 0 : offer_leader(w, p, &f->st, e);
-	if (r < 0)
-		return r;
+	if (!row) {
+		r = plan_new(w, p, f, e);
+		if (r != 0)
+			return MIN(r, 0);
+	}
 	if (stg_is_dir(&f->st)) {
 		r = push_subdir(w, p, f, row && stg_is_dir(&row->st) ? row : NULL, e);
 		item.op = STG_OP_KEEP;

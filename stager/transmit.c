@@ -143,16 +143,6 @@ static int source_dir(struct peer *p, struct bytes path)
 	return buf_put_bytes(&p->source_path, path) < 0 ? -ENOMEM : fd;
 }
 
-/* name as a C string; the wire and the file system agree that it has at most 255 bytes. */
-static const char *name_z(char out[NAME_MAX + 1], struct bytes name)
-{
-	size_t n = MIN(name.n, (size_t)NAME_MAX);
-
-	memcpy(out, name.p, n);
-	out[n] = '\0';
-	return out;
-}
-
 int peer_restat(int dirfd, const char *name, int flags, struct stg_stat *ret)
 {
 	struct statx stx;
@@ -307,7 +297,7 @@ int peer_open_unseen(struct peer *p, struct bytes path, struct bytes name)
 	if (dir < 0)
 		return dir;
 	/* O_NOATIME is for owner and root only; reading matters more than the access time. */
-	fd = openat(dir, name_z(z, name),
+	fd = openat(dir, stg_name_z(z, name),
 		    O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | O_NOATIME);
 	if (fd < 0 && errno == EPERM)
 		fd = openat(dir, z, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -823,7 +813,7 @@ static int send_entry(struct peer *p, struct stg_job *job, struct stg_item *item
 	if (r != 0)
 		return MIN(r, 0);
 	dir = source_dir(p, item->path);
-	r = dir < 0 ? dir : peer_restat(dir, name_z(name, item->name), 0, &st);
+	r = dir < 0 ? dir : peer_restat(dir, stg_name_z(name, item->name), 0, &st);
 	if (r < 0) {
 		peer_source_error(p, job, item, "stat", r);
 		return 0;
