@@ -2,38 +2,21 @@
 #include "stager/report.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
-
-#include <cjson/cJSON.h>
 
 #include "common/io.h"
 #include "common/sha256.h"
 #include "common/text.h"
+#include "stager/report_parts.h"
 
 /*
  * The report is held as a JSON tree and printed as a whole at each save.  Fields are set by
  * key, so a loaded report and a new one are changed by the same code.
  */
-
-enum list_kind {
-	LIST_ERRORS,
-	LIST_LIVE,
-	LIST_COUNT,
-};
-
-static const struct {
-	const char *items;
-	const char *total;
-} list_names[LIST_COUNT] = {
-	[LIST_ERRORS] = { "errors", "errors_total" },
-	[LIST_LIVE] = { "live_files", "live_files_total" },
-};
 
 static const char *const run_state_names[] = {
 	[STG_RUN_RUNNING] = "running",		[STG_RUN_SUCCEEDED] = "succeeded",
@@ -262,156 +245,7 @@ static void put_hook(struct stg_report *r, cJSON *o, const struct stg_hook_resul
 		put(r, o, "skipped", cJSON_CreateTrue());
 }
 
-/* ---- reading an earlier report ---- */
-
-static cJSON *get(const cJSON *o, const char *key)
-{
-	return cJSON_GetObjectItemCaseSensitive(o, key);
-}
-
-static const char *get_str(const cJSON *o, const char *key)
-{
-	return cJSON_GetStringValue(get(o, key));
-}
-
-static bool str_is(const cJSON *o, const char *key, const char *want)
-{
-	const char *s = get_str(o, key);
-
-	return s && !strcmp(s, want);
-}
-
-static bool all_objects(const cJSON *array)
-{
-	const cJSON *i;
-
-	if (!cJSON_IsArray(array))
-		return false;
-	cJSON_ArrayForEach(i, array)
-		if (!cJSON_IsObject(i))
-			return false;
-	return true;
-}
-
-static bool phase_is_sound(const cJSON *phase)
-{
-	const cJSON *p;
-
-	if (!get_str(phase, "phase") || !get_str(phase, "run_state") ||
-	    !cJSON_IsNumber(get(phase, "started_at")) || !all_objects(get(phase, "paths")))
-		return false;
-	cJSON_ArrayForEach(p, get(phase, "paths"))
-		if (!cJSON_IsObject(get(p, "sync")))
-			return false;
-	for (size_t i = 0; i < LIST_COUNT; i++)
-		if (!all_objects(get(phase, list_names[i].items)) ||
-		    !cJSON_IsNumber(get(phase, list_names[i].total)))
-			return false;
-	return true;
-}
-
-/* NULL when old can be continued, else why not. */
-static const char *why_not_ours(const struct stg_report_opts *o, const cJSON *old)
-{
-	const cJSON *phase, *version = get(old, "schema_version");
-
-	if (!cJSON_IsObject(old))
-		return "it is damaged";
-	if (!cJSON_IsNumber(version))
-		return "another program wrote it";
-	if (version->valueint != STG_REPORT_SCHEMA_VERSION)
-		return "it has another schema version";
-	if (!all_objects(get(old, "phases")) || !all_objects(get(old, "hooks")) ||
-	    !cJSON_IsNumber(get(old, "generated_at")))
-		return "it is damaged";
-	cJSON_ArrayForEach(phase, get(old, "phases"))
-		if (!phase_is_sound(phase))
-			return "it is damaged";
-	if (!str_is(old, "migration_id", o->migration_id) ||
-	    !str_is(old, "source_id", o->source_id) || !str_is(old, "target_id", o->target_id))
-		return "it is about another migration";
-	return NULL;
-}
-
-static cJSON *parse(struct bytes text)
-{
-	const char *end = NULL;
-	cJSON *root;
-
-	/* The parser takes any bytes within strings, and stops after the first value. */
-	if (!text.n || !text_is_utf8(text) || memchr(text.p, 0, text.n))
-		return NULL;
-	root = cJSON_ParseWithLengthOpts((const char *)text.p, text.n, &end, false);
-	if (!root)
-		return NULL;
-	for (const char *at = end; at < (const char *)text.p + text.n; at++)
-		if (!strchr(" \t\r\n", *at)) {
-			cJSON_Delete(root);
-			return NULL;
-		}
-	return root;
-}
-
-static int move_aside(struct stg_report *r, const char *why, struct err *e)
-{
-	char stamp[32], old[NAME_MAX + 1];
-	time_t t = (time_t)now_s(r);
-	struct stat st;
-	struct tm tm;
-
-	if (!gmtime_r(&t, &tm) || !strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%SZ", &tm))
-		return err_set(e, -EOVERFLOW, "set %s aside: the clock is out of range", r->name);
-	for (unsigned i = 1;; i++) {
-		char nth[16] = "";
-		int n;
-
-		if (i > 1)
-			snprintf(nth, sizeof(nth), "-%u", i);
-		n = snprintf(old, sizeof(old), "%s.%s%s.old", r->name, stamp, nth);
-		if (n >= (int)sizeof(old))
-			return err_set(e, -ENAMETOOLONG, "set %s aside: name too long", r->name);
-		if (fstatat(r->o.dirfd, old, &st, AT_SYMLINK_NOFOLLOW) == 0)
-			continue;
-		if (errno != ENOENT)
-			return err_sys(e, "stat %s", old);
-		break;
-	}
-	if (renameat(r->o.dirfd, r->name, r->o.dirfd, old) < 0)
-		return err_sys(e, "rename %s to %s", r->name, old);
-	if (asprintf(&r->note, "the earlier report %s was moved to %s: %s", r->name, old, why) < 0) {
-		r->note = NULL;
-		return err_set(e, -ENOMEM, "read report %s: out of memory", r->name);
-	}
-	return 0;
-}
-
-/* *ret: the report to continue, or NULL when a new one starts. */
-static int load(struct stg_report *r, cJSON **ret, struct err *e)
-{
-	_cleanup_(buf_fini) struct buf text = BUF_INIT;
-	const char *why;
-	struct stat st;
-	cJSON *old;
-	int rc;
-
-	if (fstatat(r->o.dirfd, r->name, &st, 0) < 0)
-		return errno == ENOENT ? 0 : err_sys(e, "stat report %s", r->name);
-	if (!S_ISREG(st.st_mode))
-		return err_set(e, -EINVAL, "report %s is no regular file", r->name);
-	rc = io_read_file(r->o.dirfd, r->name, STG_REPORT_FILE_MAX, &text, e);
-	if (rc == -EFBIG)
-		return move_aside(r, "it is too large", e);
-	if (rc < 0)
-		return err_ctx(e, rc, "read report");
-	old = parse(buf_view(&text));
-	why = old ? why_not_ours(&r->o, old) : "it is damaged";
-	if (why) {
-		cJSON_Delete(old);
-		return move_aside(r, why, e);
-	}
-	*ret = old;
-	return 0;
-}
+/* ---- going on with an earlier report ---- */
 
 static void drop_after(cJSON *array, int keep)
 {
@@ -425,7 +259,7 @@ static void settle_old_phase(struct stg_report *r, cJSON *phase, int64_t last_se
 	int64_t started = (int64_t)get(phase, "started_at")->valuedouble;
 
 	for (size_t i = 0; i < LIST_COUNT; i++)
-		drop_after(get(phase, list_names[i].items), STG_REPORT_OLD_LIST_MAX);
+		drop_after(get(phase, stg_report_lists[i].items), STG_REPORT_OLD_LIST_MAX);
 	if (!str_is(phase, "run_state", run_state_names[STG_RUN_RUNNING]))
 		return;
 	put_str(r, phase, "run_state", run_state_names[STG_RUN_INTERRUPTED]);
@@ -506,9 +340,9 @@ static unsigned finished_rounds(const struct stg_report *r)
 static void start_lists(struct stg_report *r)
 {
 	for (size_t i = 0; i < LIST_COUNT; i++) {
-		put_int(r, r->root, list_names[i].total, 0);
-		put(r, r->root, list_names[i].items, cJSON_CreateArray());
-		r->lists[i].run = get(r->root, list_names[i].items);
+		put_int(r, r->root, stg_report_lists[i].total, 0);
+		put(r, r->root, stg_report_lists[i].items, cJSON_CreateArray());
+		r->lists[i].run = get(r->root, stg_report_lists[i].items);
 	}
 }
 
@@ -582,7 +416,7 @@ int stg_report_open(const struct stg_report_opts *o, struct stg_report **ret, st
 		err_set(e, rc, "open report: out of memory");
 		goto undo;
 	}
-	rc = load(r, &old, e);
+	rc = stg_report_load(&r->o, r->name, now_s(r), &old, &r->note, e);
 	if (rc < 0)
 		goto undo;
 	build(r, old);
@@ -787,9 +621,9 @@ const char *stg_report_begin_phase(struct stg_report *r, const struct stg_phase_
 
 		l->phase_n = 0;
 		l->phase_total = 0;
-		put_int(r, phase, list_names[i].total, 0);
-		put(r, phase, list_names[i].items, cJSON_CreateArray());
-		l->phase = get(phase, list_names[i].items);
+		put_int(r, phase, stg_report_lists[i].total, 0);
+		put(r, phase, stg_report_lists[i].items, cJSON_CreateArray());
+		l->phase = get(phase, stg_report_lists[i].items);
 	}
 	if (!phase || !cJSON_AddItemToArray(r->phases, phase)) {
 		cJSON_Delete(phase);
@@ -956,10 +790,10 @@ static void add_item(struct stg_report *r, enum list_kind kind, const struct stg
 
 	pthread_mutex_lock(&r->lock);
 	add_to_list(r, kind, l->run, &l->run_n, item);
-	put_int(r, r->root, list_names[kind].total, (int64_t)++l->run_total);
+	put_int(r, r->root, stg_report_lists[kind].total, (int64_t)++l->run_total);
 	if (r->phase) {
 		add_to_list(r, kind, l->phase, &l->phase_n, item);
-		put_int(r, r->phase, list_names[kind].total, (int64_t)++l->phase_total);
+		put_int(r, r->phase, stg_report_lists[kind].total, (int64_t)++l->phase_total);
 	}
 	pthread_mutex_unlock(&r->lock);
 }
@@ -1013,8 +847,8 @@ void stg_report_set_step(struct stg_report *r, enum stg_report_step which,
 int stg_report_set_section(struct stg_report *r, enum stg_report_section which,
 			   struct bytes json, struct err *e)
 {
-	cJSON *v = parse(json);
-	bool ok = which == STG_SECTION_CHECKPOINTS ? all_objects(v) : cJSON_IsObject(v);
+	cJSON *v = stg_report_parse(json);
+	bool ok = which == STG_SECTION_CHECKPOINTS ? stg_report_all_objects(v) : cJSON_IsObject(v);
 
 	if (!ok) {
 		cJSON_Delete(v);
