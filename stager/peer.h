@@ -165,11 +165,8 @@ struct peer {
  * done; 0: there is nothing to do now; negative: the phase is over.
  */
 int peer_generate(struct peer *p, struct err *e) _must_check_;
-void peer_file_close(struct peer *p);
 /* It would take another job from the queue now. */
 bool peer_wants_job(const struct peer *p);
-/* Begin sending the file of a slot whose signature is here (or failed to come). */
-int peer_begin_delta(struct peer *p, struct slot *s, struct err *e) _must_check_;
 /* Tell the receiver which directory the next frames are about. */
 int peer_enter(struct peer *p, struct bytes path, bool create, struct err *e) _must_check_;
 /* Count a completion that was just put into p->out. */
@@ -197,6 +194,36 @@ void peer_count_sent(struct peer *p, const struct stg_item *item, uint64_t liter
 void peer_note_changed(struct peer *p, const struct stg_item *item);
 /* statx(2) as stg_stat.  0 or -errno. */
 int peer_restat(int dirfd, const char *name, int flags, struct stg_stat *ret) _must_check_;
+
+/* Open the item's file on the source; a descriptor, or -errno. */
+int peer_open_source(struct peer *p, struct bytes path, struct bytes name,
+		     struct stg_stat *ret) _must_check_;
+/* The same without a look at what it is. */
+int peer_open_unseen(struct peer *p, struct bytes path, struct bytes name) _must_check_;
+/* Of answers that have not come: how many more may be asked for. */
+size_t peer_free_slots(const struct peer *p);
+/* What peer_add_flight() has added last. */
+struct flight *peer_last_flight(struct peer *p);
+/* item is live: it is in the report, and due again in the next phase. */
+void peer_note_live(struct peer *p, const struct stg_item *item, const char *operation,
+		    const char *text);
+/* -ENOMEM, told. */
+int peer_no_memory(struct err *e);
+
+/* --- content.c: what is in a regular file --- */
+
+/* By the shortest way: hash, delta, shared with other sessions, or whole. */
+int peer_send_regular(struct peer *p, struct stg_job *job, struct stg_item *item,
+		      struct err *e) _must_check_;
+/* The next piece of the file that is open; p->file.active. */
+int peer_step_file(struct peer *p, struct err *e) _must_check_;
+/* Forget it. */
+void peer_file_close(struct peer *p);
+/* Begin sending the file of a slot whose signature is here (or failed to come). */
+int peer_begin_delta(struct peer *p, struct slot *s, struct err *e) _must_check_;
+/* Read the file behind fd (taken over) to its end: peer_check_hashed() comes of it. */
+int peer_hash_item(struct peer *p, struct stg_job *job, struct stg_item *item, int fd,
+		   const struct stg_stat *st, struct err *e) _must_check_;
 
 /* --- segment.c --- */
 
@@ -237,15 +264,6 @@ void peer_item_failed(struct peer *p, struct stg_job *job, struct stg_item *item
 struct flight *peer_flight_at(struct peer *p, uint64_t n);
 /* The connection is gone: give back all that was not acknowledged. */
 int peer_give_back(struct peer *p, struct err *e) _must_check_;
-
-/* Read the file behind fd (taken over) to its end: peer_check_hashed() comes of it. */
-int peer_hash_item(struct peer *p, struct stg_job *job, struct stg_item *item, int fd,
-		   const struct stg_stat *st, struct err *e) _must_check_;
-/* Open the item's file on the source; a descriptor, or -errno. */
-int peer_open_source(struct peer *p, struct bytes path, struct bytes name,
-		     struct stg_stat *ret) _must_check_;
-/* The same without a look at what it is. */
-int peer_open_unseen(struct peer *p, struct bytes path, struct bytes name) _must_check_;
 
 /* --- small.c: files that go in one frame --- */
 

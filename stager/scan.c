@@ -5,18 +5,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include "common/io.h"
 #include "common/log.h"
-#include "common/text.h"
 #include "stager/filter.h"
 #include "stager/inuse.h"
 #include "stager/mounts.h"
-#include "stager/progress.h"
 #include "stager/rename.h"
 #include "stager/run.h"
 #include "stager/verify.h"
