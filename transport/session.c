@@ -236,6 +236,12 @@ static int session_turn(struct tp_session *s, int64_t until_ns)
 		if (left_ns <= 0 || is_stopped(s))
 			return -ETIMEDOUT;
 		p.events = (short)(POLLIN | (buf_len(&s->outq) ? POLLOUT : 0));
+		/*
+		 * sshd leaves Nagle's algorithm on until a command runs, and holds a second small
+		 * packet back until the first is acknowledged, which a delayed acknowledgement
+		 * makes 40 ms (tcp(7)).  The kernel forgets this setting by itself.
+		 */
+		(void)setsockopt(s->fd, IPPROTO_TCP, TCP_QUICKACK, &(int){ 1 }, sizeof(int));
 		if (poll(&p, 1, (int)MIN(left_ns / 1000000 + 1, (int64_t)STOP_POLL_MS)) < 0 &&
 		    errno != EINTR)
 			return -ETIMEDOUT;
