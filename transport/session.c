@@ -881,39 +881,51 @@ static int login_password(struct tp_session *s, struct login *l, const struct se
 	return rc == 0;
 }
 
+/* Keys, of the agent and of files.  1: logged in. */
+static int login_keys(struct tp_session *s, struct login *l, const struct tp_session_opts *o)
+{
+	if (o->agent_socket && login_agent(s, l, o->agent_socket))
+		return 1;
+	return !s->peer_closed && login_identities(s, l, o);
+}
+
+/*
+ * What the server offers is asked for only where there is a choice: it costs a round trip, and
+ * sshd takes the question for a login, which it refuses after a pause.
+ */
 static int log_in(struct tp_session *s, const struct tp_session_opts *o, const char *user,
 		  struct err *e)
 {
 	int timeout_s = o->connect_timeout_s ?: CONNECT_TIMEOUT_S;
 	struct login l = { .user = user, .until = deadline_s(timeout_s) };
-	int64_t begun = clock_mono_ns();
 	const char *text;
 	int r = 0;
 
-	l.offered = AWAIT_PTR(s, l.until,
-			      libssh2_userauth_list(s->ssh, user, (unsigned)strlen(user)));
-	note_trips(s, begun, 2); /* the service, and the answer to no method at all */
-	if (!l.offered) {
-		if (libssh2_userauth_authenticated(s->ssh))
-			return 0;
-		return err_set(e, -ERR_SSH, "%s: login: %s; check sshd's log on the host", s->peer,
-			       ssh_why(s));
+	if (!o->password && login_keys(s, &l, o))
+		goto out;
+	if (!s->peer_closed)
+		l.offered = AWAIT_PTR(s, l.until,
+				      libssh2_userauth_list(s->ssh, user, (unsigned)strlen(user)));
+	if (!l.offered && libssh2_userauth_authenticated(s->ssh))
+		goto out;
+	if (!l.offered && !buf_len(&l.tried)) {
+		r = err_set(e, -ERR_SSH, "%s: login: %s; check sshd's log on the host", s->peer,
+			    ssh_why(s));
+		goto out;
 	}
-	if (offers(&l, "publickey")) {
-		if (o->agent_socket && login_agent(s, &l, o->agent_socket))
-			goto out;
-		if (!s->peer_closed && login_identities(s, &l, o))
-			goto out;
-	}
+	if (o->password && offers(&l, "publickey") && login_keys(s, &l, o))
+		goto out;
 	if (o->password && !s->peer_closed && login_password(s, &l, o->password))
 		goto out;
 	text = buf_cstr(&l.tried);
 	r = err_set(e, -ERR_SSH,
-		    "%s: login refused; tried: %s; the server offers: %s%s; give --identity,"
+		    "%s: login refused; tried: %s; the server %s%s%s; give --identity,"
 		    " --password-file or an ssh-agent with a key that is in the user's"
 		    " authorized_keys",
 		    s->peer, text && *text ? text : "nothing, there was no key and no password",
-		    l.offered, s->peer_closed ? "; it has closed the connection" : "");
+		    l.offered ? "offers: " : "takes no more (MaxAuthTries?): ",
+		    l.offered ?: ssh_why(s),
+		    l.offered && s->peer_closed ? "; it has closed the connection" : "");
 out:
 	buf_fini(&l.tried);
 	return r;

@@ -257,6 +257,34 @@ static void key_logs_in(void **state)
 	assert_true(in > 500 && out > 500);
 }
 
+/* The exit status of a search of sshd's log for a login by that method: 0: there was one. */
+static int asked(const struct server *v, const char *method)
+{
+	return sh(NULL, 0, "grep -q 'userauth-request .* method %s' %s/sshd.log", method, v->dir);
+}
+
+/* Each question is a round trip, and sshd takes its time with one that it refuses. */
+static void key_alone_asks_nothing_else(void **state)
+{
+	_cleanup_(secret_freep) struct secret *password = NULL;
+	struct fixture *f = *state;
+	struct server v;
+	struct tp_session_opts o;
+	struct err e;
+
+	server_start(&v, f->dir, "questions", "\"LogLevel DEBUG\"");
+	o = opts_for(&v);
+	tp_session_close(open_or_fail(&o));
+	assert_int_equal(asked(&v, "publickey"), 0);
+	assert_int_not_equal(asked(&v, "none"), 0);
+	/* With a choice of methods it has to ask. */
+	assert_int_equal(secret_from_env("X", "unused", &password, &e), 0);
+	o.password = password;
+	tp_session_close(open_or_fail(&o));
+	assert_int_equal(asked(&v, "none"), 0);
+	server_stop(&v);
+}
+
 static void agent_logs_in(void **state)
 {
 	struct fixture *f = *state;
@@ -283,6 +311,7 @@ static void bad_keys_are_told(void **state)
 {
 	struct fixture *f = *state;
 	struct tp_session_opts o = opts_for(&f->srv);
+	struct server v;
 	char path[128];
 
 	snprintf(path, sizeof(path), "%s/other", f->dir);
@@ -292,6 +321,13 @@ static void bad_keys_are_told(void **state)
 		"authorized_keys");
 	chmod(path, 0644);
 	REFUSED(&o, -ERR_SSH, "chmod 600", path);
+	chmod(path, 0600);
+	server_start(&v, f->dir, "once", "\"MaxAuthTries 1\"");
+	o.port = (uint16_t)v.port;
+	o.known_hosts = v.known;
+	REFUSED(&o, -ERR_SSH, "login refused", path, "refused", "MaxAuthTries");
+	server_stop(&v);
+	o = opts_for(&f->srv);
 	o.identity = "/nonexistent/key";
 	REFUSED(&o, -ERR_SSH, "/nonexistent/key", "No such file");
 	snprintf(path, sizeof(path), "%s/locked", f->dir);
@@ -1152,6 +1188,7 @@ int main(void)
 		cmocka_unit_test(known_hosts_lines),
 		cmocka_unit_test(fingerprint_is_that_of_ssh_keygen),
 		cmocka_unit_test(key_logs_in),
+		cmocka_unit_test(key_alone_asks_nothing_else),
 		cmocka_unit_test(agent_logs_in),
 		cmocka_unit_test(bad_keys_are_told),
 		cmocka_unit_test(passphrase_opens_a_key),
