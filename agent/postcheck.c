@@ -313,7 +313,7 @@ static int check_port(struct check *c, struct err *e)
 		if (agt_stop_asked(m->stop))
 			return err_set(e, -ERR_CANCELLED, "stopped by a signal");
 		r = connect_tcp(c->login.host, (uint16_t)c->login.port,
-				(int)connect_timeout_ms(m), NULL, &fd, &why);
+				(int)connect_timeout_ms(m), NULL, &fd, NULL, &why);
 		if (r == 0) {
 			row(c, name, OK, value, NULL, "");
 			c->can_login = true;

@@ -180,7 +180,8 @@ static int wait_for_ssh(struct agt_migration *m, const struct agt_login *login, 
 	for (unsigned i = 0; i < mo->postcheck_attempts; i++) {
 		_cleanup_close_ int fd = -1;
 		struct err why = { 0 };
-		int r = connect_tcp(login->host, (uint16_t)login->port, timeout_ms, NULL, &fd, &why);
+		int r = connect_tcp(login->host, (uint16_t)login->port, timeout_ms, NULL, &fd,
+				    NULL, &why);
 
 		if (r == 0)
 			return 0;

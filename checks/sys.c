@@ -243,7 +243,7 @@ static int live_connect(void *arg, const char *host, unsigned port, unsigned tim
 	int fd = -1, r;
 
 	(void)arg;
-	r = connect_tcp(host, (uint16_t)port, (int)timeout_ms, NULL, &fd, e);
+	r = connect_tcp(host, (uint16_t)port, (int)timeout_ms, NULL, &fd, NULL, e);
 	if (r < 0)
 		return r;
 	close(fd);

@@ -84,7 +84,7 @@ static void tried_add(struct buf *tried, const struct addrinfo *ai, int code)
 }
 
 int connect_tcp(const char *host, uint16_t port, int timeout_ms, const atomic_bool *stop,
-		int *ret, struct err *e)
+		int *ret, int64_t *ret_called_ns, struct err *e)
 {
 	_cleanup_(addrinfo_free_p) struct addrinfo *all = NULL;
 	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
@@ -105,8 +105,11 @@ int connect_tcp(const char *host, uint16_t port, int timeout_ms, const atomic_bo
 		int64_t now = clock_mono_ns();
 
 		r = connect_one(ai, now + MAX(until - now, (int64_t)0) / left, stop, ret);
-		if (r == 0)
+		if (r == 0) {
+			if (ret_called_ns)
+				*ret_called_ns = now;
 			return 0;
+		}
 		if (r == -ECANCELED)
 			return err_set(e, -ERR_CANCELLED, "stopped while connecting");
 		tried_add(&tried, ai, r);

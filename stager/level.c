@@ -5,7 +5,7 @@
 
 #define WINDOW_NS 80000000LL
 #define BLOCKS    2u /* fewer tell nothing */
-#define FAR_NS    60000000LL /* three round trips of 20 ms */
+#define FAR_NS    20000000LL
 #define BUSY_PCT  30 /* of a processor: a thread that has more to do does not pack harder */
 
 /*
@@ -14,9 +14,9 @@
  */
 static const int levels[] = { STG_LEVEL_LEAST, 3, 6 };
 
-struct stg_level stg_level_begin(int64_t handshake_ns)
+struct stg_level stg_level_begin(int64_t trip_ns)
 {
-	return (struct stg_level){ .at = handshake_ns >= FAR_NS };
+	return (struct stg_level){ .at = trip_ns >= FAR_NS };
 }
 
 static void begin_window(struct stg_level *l, int64_t now_ns, int64_t cpu_ns)

@@ -25,10 +25,10 @@ struct stg_level {
 #define STG_LEVEL_LEAST 1
 
 /*
- * handshake_ns: the shortest of an SSH handshake, 0: not known.  Where it is long the target
+ * trip_ns: the shortest round trip, 0: not known.  Where it is long the target
  * is not near, and likely the line is slower than the processor.
  */
-struct stg_level stg_level_begin(int64_t handshake_ns);
+struct stg_level stg_level_begin(int64_t trip_ns);
 
 /*
  * The level of zstd for the next block.  ready: whether the link had so much to do at this

@@ -41,8 +41,8 @@ struct stg_connector {
 		       struct err *e);
 	/* Of the run at work, NULL without one: when it is true, waiting is of no use. */
 	const atomic_bool *stop;
-	/* The shortest SSH handshake so far, told before its login is done; 0: none yet. */
-	atomic_int_fast64_t handshake_ns;
+	/* The shortest round trip so far, told before a login begins; 0: none yet. */
+	atomic_int_fast64_t trip_ns;
 };
 
 /* Counters of a phase; everyone adds, the end reads. */

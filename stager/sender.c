@@ -567,7 +567,7 @@ static int open_connection(struct peer *p, struct err *e)
 	p->synced = 0;
 	p->ahead = PEER_OUT_LEAST;
 	p->provided = false;
-	p->level = stg_level_begin(atomic_load(&p->run->connector->handshake_ns));
+	p->level = stg_level_begin(atomic_load(&p->run->connector->trip_ns));
 	atomic_store(&p->durable, 0);
 	p->heard_ns = p->wrote_ns = clock_mono_ns();
 	r = tp_unpack_new(&p->unpack, e);
@@ -767,7 +767,7 @@ void stg_senders_tune(struct stg_senders *s)
 	struct stg_tune_now now = {
 		.ns = clock_mono_ns(),
 		.bytes = atomic_load(&run->count.wire_out),
-		.handshake_ns = atomic_load(&run->connector->handshake_ns),
+		.trip_ns = atomic_load(&run->connector->trip_ns),
 		.waits_window = atomic_load(&run->count.waits_window),
 		.waits_line = atomic_load(&run->count.waits_line),
 	};

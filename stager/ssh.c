@@ -141,13 +141,13 @@ static size_t pace(void *arg, size_t want)
 	return n;
 }
 
-static void on_handshake(void *arg, int64_t took_ns)
+static void on_greeting(void *arg, int64_t trip_ns)
 {
-	atomic_int_fast64_t *shortest = &((struct stg_ssh *)arg)->connector.handshake_ns;
+	atomic_int_fast64_t *shortest = &((struct stg_ssh *)arg)->connector.trip_ns;
 	int_fast64_t known = atomic_load(shortest);
 
-	while ((!known || took_ns < known) &&
-	       !atomic_compare_exchange_weak(shortest, &known, took_ns))
+	while ((!known || trip_ns < known) &&
+	       !atomic_compare_exchange_weak(shortest, &known, trip_ns))
 		;
 }
 
@@ -169,8 +169,8 @@ static int open_session(struct stg_ssh *s, const atomic_bool *stop, struct tp_se
 		.connect_timeout_s = (int)o->connect_timeout_s,
 		.idle_timeout_s = (int)o->timeout_s,
 		.stop = stop,
-		.on_handshake = on_handshake,
-		.on_handshake_arg = s,
+		.on_greeting = on_greeting,
+		.on_greeting_arg = s,
 		.pace = s->bwlimit ? pace : NULL,
 		.pace_arg = s->bwlimit,
 	};

@@ -9,12 +9,12 @@
 #define START_SMALL  2u  /* with two processors: encryption alone takes one each */
 #define STEP         2u
 #define WINDOW_NS    500000000LL
-#define FAR_NS       120000000LL /* a handshake is three round trips: 40 ms each */
+#define FAR_NS       40000000LL
 /*
- * From here on more are worth their memory.  Measured with 600 MB over 1 Gbit/s: at 100 ms (a
- * handshake of 420 ms) 8 fill the line and 16 are no faster, at 200 ms they are by a tenth.
+ * From here on more are worth their memory.  Measured with 600 MB over 1 Gbit/s: at 100 ms 8
+ * fill the line and 16 are no faster, at 200 ms they are by a tenth.
  */
-#define VERY_FAR_NS  500000000LL
+#define VERY_FAR_NS  150000000LL
 #define WINDOW_PCT   75  /* of what writes waited for, for sessions on a long line to double */
 #define GAIN_PCT     8   /* what further sessions must bring */
 #define IDLE_PCT_MIN 25  /* of the processors, for a session more */
@@ -78,7 +78,7 @@ static void end_far_window(struct stg_tune *t, const struct stg_tune_now *now)
 	uint64_t line = now->waits_line - t->from.waits_line;
 
 	t->settled = true;
-	if (now->handshake_ns < VERY_FAR_NS || window * 100 <= (window + line) * WINDOW_PCT)
+	if (now->trip_ns < VERY_FAR_NS || window * 100 <= (window + line) * WINDOW_PCT)
 		return;
 	t->allowed = STG_TUNE_FAR_MAX;
 	settle(t, "a long line: the windows of %u held it up", t->max);
@@ -88,15 +88,15 @@ static void see_long_line(struct stg_tune *t, const struct stg_tune_now *now)
 {
 	t->far = true;
 	t->allowed = t->max;
-	snprintf(t->reason, sizeof(t->reason), "a long line: the SSH handshake took %u ms",
-		 (unsigned)(now->handshake_ns / 1000000));
+	snprintf(t->reason, sizeof(t->reason), "a long line: a round trip takes %u ms",
+		 (unsigned)(now->trip_ns / 1000000));
 }
 
 void stg_tune_step(struct stg_tune *t, const struct stg_tune_now *now)
 {
 	if (t->settled)
 		return;
-	if (now->handshake_ns >= FAR_NS && !t->far)
+	if (now->trip_ns >= FAR_NS && !t->far)
 		see_long_line(t, now);
 	/* Only what all of them do, with work for more, tells anything. */
 	if (!now->work || now->ready < t->allowed)

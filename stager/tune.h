@@ -26,7 +26,7 @@ struct stg_tune_now {
 	unsigned ready;        /* sessions that are connected */
 	bool work;             /* more waits than the sessions have */
 	uint64_t waits_window, waits_line; /* so far: what writes waited for */
-	int64_t handshake_ns;  /* the shortest of an SSH handshake so far; 0: none yet */
+	int64_t trip_ns;       /* the shortest round trip so far; 0: not known yet */
 };
 
 struct stg_tune {

@@ -514,14 +514,25 @@ static int prefer_ciphers(struct tp_session *s, const struct tp_session_opts *o,
 	return r;
 }
 
-static int handshake(struct tp_session *s, int64_t until, struct err *e)
+/* called_ns: when the peer was called. */
+static int handshake(struct tp_session *s, const struct tp_session_opts *o, int64_t called_ns,
+		     int64_t until, struct err *e)
 {
 	const char *banner;
 	int rc;
 
 	/* Left in the middle of a key exchange, libssh2 would lose track of its keys. */
 	s->stop_slack_ns = HANDSHAKE_SLACK_NS;
-	rc = AWAIT(s, until, libssh2_session_handshake(s->ssh, s->fd));
+	rc = libssh2_session_handshake(s->ssh, s->fd);
+	if (rc == LIBSSH2_ERROR_EAGAIN && session_turn(s, until) == 0)
+		rc = libssh2_session_handshake(s->ssh, s->fd);
+	if (s->link.bytes_read) {
+		note_trips(s, called_ns, 2); /* one made the connection */
+		if (o->on_greeting)
+			o->on_greeting(o->on_greeting_arg, s->trip_ns);
+	}
+	if (rc == LIBSSH2_ERROR_EAGAIN)
+		rc = AWAIT(s, until, libssh2_session_handshake(s->ssh, s->fd));
 	s->stop_slack_ns = 0;
 	if (rc == LIBSSH2_ERROR_TIMEOUT)
 		return err_set(e, -ERR_CONNECT_TIMEOUT,
@@ -954,7 +965,7 @@ static int session_start(struct tp_session *s, const struct tp_session_opts *o, 
 {
 	int timeout_s = o->connect_timeout_s ?: CONNECT_TIMEOUT_S;
 	_cleanup_(known_files_fini) struct known_files known = { 0 };
-	int64_t until = deadline_s(timeout_s), begun;
+	int64_t until = deadline_s(timeout_s), called;
 	int r;
 
 	/* What can be known to fail fails before the first packet. */
@@ -976,7 +987,7 @@ static int session_start(struct tp_session *s, const struct tp_session_opts *o, 
 		r = prefer_ciphers(s, o, e);
 	if (r < 0)
 		return r;
-	r = connect_tcp(s->host, s->port, timeout_s * 1000, s->stop, &s->fd, e);
+	r = connect_tcp(s->host, s->port, timeout_s * 1000, s->stop, &s->fd, &called, e);
 	if (r < 0)
 		return err_ctx(e, r, "%s", s->peer);
 	/* Without it all works as well, with more on the way. */
@@ -990,10 +1001,8 @@ static int session_start(struct tp_session *s, const struct tp_session_opts *o, 
 	libssh2_session_callback_set(s->ssh, LIBSSH2_CALLBACK_SEND, __extension__(void *) on_send);
 	libssh2_session_callback_set(s->ssh, LIBSSH2_CALLBACK_RECV, __extension__(void *) on_recv);
 #endif
-	s->heard_ns = begun = clock_mono_ns();
-	r = handshake(s, until, e);
-	if (r == 0 && o->on_handshake)
-		o->on_handshake(o->on_handshake_arg, clock_mono_ns() - begun);
+	s->heard_ns = clock_mono_ns();
+	r = handshake(s, o, called, until, e);
 	if (r == 0)
 		r = verify_host_key(s, o, &known, e);
 	if (r == 0)

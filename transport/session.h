@@ -42,9 +42,12 @@ struct tp_session_opts {
 	int idle_timeout_s;       /* 60: a peer silent for this long is lost */
 	int keepalive_s;          /* 15: silence after which the peer is asked for a sign of life */
 	const atomic_bool *stop;  /* while true, no call waits for the peer, as if time were up */
-	/* Told after the handshake, before the login, how long it took; NULL: not wanted. */
-	void (*on_handshake)(void *arg, int64_t took_ns);
-	void *on_handshake_arg;
+	/*
+	 * Told when the peer has greeted, before the handshake: no round trip takes longer than
+	 * trip_ns, if the peer is not held up.  NULL: not wanted.
+	 */
+	void (*on_greeting)(void *arg, int64_t trip_ns);
+	void *on_greeting_arg;
 	/*
 	 * Asked before up to want bytes of a file are put: how many may go now, 0: none yet, it
 	 * is asked again.  NULL: all.  May pause for some time below a second; kept like stop.

@@ -30,8 +30,8 @@ static int run(struct line *l, enum stg_level_ready ready, int64_t work_ns, int 
 
 static void a_long_line_is_packed_for_at_once(void **state)
 {
-	struct line near = { .level = stg_level_begin(20 * MS) };
-	struct line far = { .level = stg_level_begin(100 * MS) };
+	struct line near = { .level = stg_level_begin(7 * MS) };
+	struct line far = { .level = stg_level_begin(33 * MS) };
 
 	(void)state;
 	assert_int_equal(run(&near, STG_LEVEL_SOME, MS, 1), 1);

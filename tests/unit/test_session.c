@@ -257,6 +257,31 @@ static void key_logs_in(void **state)
 	assert_true(in > 500 && out > 500);
 }
 
+static void note_trip(void *arg, int64_t trip_ns)
+{
+	int64_t *told = arg;
+
+	assert_int_equal(*told, 0); /* once a session */
+	*told = trip_ns;
+}
+
+static void greeting_is_told(void **state)
+{
+	struct fixture *f = *state;
+	struct tp_session_opts o = opts_for(&f->srv);
+	int64_t trip_ns = 0;
+
+	o.on_greeting = note_trip;
+	o.on_greeting_arg = &trip_ns;
+	tp_session_close(open_or_fail(&o));
+	assert_true(trip_ns > 0);
+	/* Before the login: whether that succeeds or not. */
+	trip_ns = 0;
+	o.known_hosts = "/dev/null";
+	REFUSED(&o, -ERR_SSH, "host key");
+	assert_true(trip_ns > 0);
+}
+
 /* The exit status of a search of sshd's log for a login by that method: 0: there was one. */
 static int asked(const struct server *v, const char *method)
 {
@@ -1188,6 +1213,7 @@ int main(void)
 		cmocka_unit_test(known_hosts_lines),
 		cmocka_unit_test(fingerprint_is_that_of_ssh_keygen),
 		cmocka_unit_test(key_logs_in),
+		cmocka_unit_test(greeting_is_told),
 		cmocka_unit_test(key_alone_asks_nothing_else),
 		cmocka_unit_test(agent_logs_in),
 		cmocka_unit_test(bad_keys_are_told),

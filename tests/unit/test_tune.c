@@ -14,7 +14,7 @@
 /* Steps of 100 ms with a line of so many bytes a second for each number of sessions. */
 static void simulate(struct stg_tune *t, const uint64_t rates[9], unsigned busy_pct, int steps)
 {
-	struct stg_tune_now now = { .work = true, .ns = 1, .handshake_ns = 30 * MS };
+	struct stg_tune_now now = { .work = true, .ns = 1, .trip_ns = 10 * MS };
 
 	for (int i = 0; i < steps; i++) {
 		now.ready = t->allowed;
@@ -70,7 +70,7 @@ static void sessions_are_added_while_it_gets_faster(void **state)
 
 static void a_long_line_gets_all_at_once(void **state)
 {
-	struct stg_tune_now now = { .ns = 1, .handshake_ns = 310 * MS };
+	struct stg_tune_now now = { .ns = 1, .trip_ns = 110 * MS };
 	struct stg_tune t;
 
 	(void)state;
@@ -78,7 +78,7 @@ static void a_long_line_gets_all_at_once(void **state)
 	assert_int_equal(t.allowed, 2);
 	stg_tune_step(&t, &now);
 	assert_int_equal(t.allowed, STG_TUNE_MAX);
-	assert_non_null(strstr(t.reason, "310 ms"));
+	assert_non_null(strstr(t.reason, "110 ms"));
 }
 
 /* More than that when it is the windows that hold them up, and the line has room. */
@@ -86,21 +86,21 @@ static void windows_that_are_full_want_more_of_them(void **state)
 {
 	static const struct {
 		uint64_t window, line;
-		int64_t handshake_ms;
+		int64_t trip_ms;
 		unsigned want;
 	} rows[] = {
-		{ 100, 0, 610, STG_TUNE_FAR_MAX },
-		{ 100, 10, 610, STG_TUNE_FAR_MAX },
-		{ 100, 50, 610, STG_TUNE_MAX },
-		{ 0, 100, 610, STG_TUNE_MAX },
-		{ 0, 0, 610, STG_TUNE_MAX },
-		{ 100, 0, 310, STG_TUNE_MAX },
+		{ 100, 0, 210, STG_TUNE_FAR_MAX },
+		{ 100, 10, 210, STG_TUNE_FAR_MAX },
+		{ 100, 50, 210, STG_TUNE_MAX },
+		{ 0, 100, 210, STG_TUNE_MAX },
+		{ 0, 0, 210, STG_TUNE_MAX },
+		{ 100, 0, 110, STG_TUNE_MAX },
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct stg_tune_now now = { .ns = 1, .work = true,
-					    .handshake_ns = rows[i].handshake_ms * MS };
+					    .trip_ns = rows[i].trip_ms * MS };
 		struct stg_tune t;
 
 		stg_tune_init(&t, 0, 4);
