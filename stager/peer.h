@@ -146,6 +146,7 @@ struct peer {
 	bool dir_known; /* the receiver is in dir_path... */
 	bool dir_made;  /* ...and has made it if it was missing */
 	struct buf dir_path;
+	unsigned dir_pass; /* of the run, when the receiver was told to go there */
 	unsigned moved; /* of the run, when the receiver looked up paths afresh */
 	int source_fd;  /* the source directory that is held open; -1: none */
 	struct buf source_path;

@@ -97,12 +97,15 @@ struct flight *peer_last_flight(struct peer *p)
 int peer_enter(struct peer *p, struct bytes path, bool create, struct err *e)
 {
 	unsigned moved = atomic_load_explicit(&p->run->moved, memory_order_relaxed);
+	unsigned pass = atomic_load_explicit(&p->run->pass, memory_order_relaxed);
 	bool afresh = moved != p->moved;
 
-	if (p->dir_known && (p->dir_made || !create) && !afresh &&
+	/* Its metadata, which came at the end of the last pass, tells how files are born in it. */
+	if (p->dir_known && (p->dir_made || !create) && !afresh && p->dir_pass == pass &&
 	    bytes_eq(buf_view(&p->dir_path), path))
 		return 0;
 	p->moved = moved;
+	p->dir_pass = pass;
 	buf_clear(&p->dir_path);
 	if (buf_put_bytes(&p->dir_path, path) < 0 ||
 	    tp_put_path(&p->out, TP_DIR, (create ? TP_F_CREATE : 0) | (afresh ? TP_F_AFRESH : 0),

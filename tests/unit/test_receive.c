@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -524,6 +525,96 @@ static void a_whole_file_arrives_with_all_its_metadata(void **state)
 	assert_true(bytes_eq(buf_view(&want), buf_view(&got)));
 	buf_fini(&want);
 	buf_fini(&got);
+}
+
+/* The first file of a directory tells the receiver how they are born there. */
+static void further_files_of_a_directory_are_like_the_first(void **state)
+{
+	static const struct {
+		const char *name;
+		mode_t mode;
+		uid_t uid;
+		gid_t gid;
+	} rows[] = {
+		{ "first", 0640, 0, 0 }, { "same", 0664, 0, 0 }, { "unwritable", 0400, 0, 0 },
+		{ "none", 0, 0, 0 }, { "user's", 06754, 1234, 4321 }, { "group's", 0660, 0, 4321 },
+		{ "first", 0604, 1234, 0 }, { "dangling", 0600, 0, 0 }, { "empty-dir", 0600, 0, 0 },
+	};
+	struct fixture *f = *state;
+	struct stat st;
+
+	if (!am_root())
+		skip();
+	assert_int_equal(symlink("nowhere", at(f, "dangling")), 0);
+	assert_int_equal(mkdir(at(f, "empty-dir"), 0755), 0);
+	start(f);
+	put_dir(f, "");
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct tp_meta meta = meta_of(S_IFREG | rows[i].mode);
+
+		meta.uid = rows[i].uid;
+		meta.gid = rows[i].gid;
+		put_whole(f, rows[i].name, meta, rows[i].name);
+	}
+	assert_done(f, sizeof(rows) / sizeof(rows[0]));
+	for (size_t i = 1; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		assert_content(at(f, rows[i].name), rows[i].name);
+		st = look(at(f, rows[i].name));
+		assert_int_equal(st.st_mode, S_IFREG | rows[i].mode);
+		assert_int_equal(st.st_uid, rows[i].uid);
+		assert_int_equal(st.st_gid, rows[i].gid);
+		assert_int_equal(st.st_mtim.tv_nsec, 123456789);
+	}
+}
+
+/* Another session may be the one that sets the directory's metadata. */
+static void a_directory_that_changed_is_looked_at_when_it_is_entered(void **state)
+{
+	struct fixture *f = *state;
+	struct tp_meta meta = meta_of(S_IFREG | 0640);
+
+	if (!am_root())
+		skip();
+	start(f);
+	put_dir(f, "d");
+	put_whole(f, "one", meta, "1");
+	pump(f, TP_ACK);
+	assert_int_equal(chown(at(f, "d"), 0, 4321), 0);
+	assert_int_equal(chmod(at(f, "d"), 02775), 0);
+	put_dir(f, "d");
+	put_whole(f, "two", meta, "2");
+	assert_done(f, 2);
+	assert_int_equal(look(at(f, "d/two")).st_gid, 0);
+	assert_int_equal(look(at(f, "d/two")).st_mode, S_IFREG | 0640);
+}
+
+static void a_file_without_room_leaves_nothing(void **state)
+{
+	static const char big[10000] = { [0 ... sizeof(big) - 2] = 'x' };
+	const struct rlimit small = { .rlim_cur = 4096, .rlim_max = RLIM_INFINITY };
+	const struct rlimit none = { .rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY };
+	struct fixture *f = *state;
+
+	put_file(at(f, "old"), "old");
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	start(f);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+	put_dir(f, "");
+	put_whole(f, "first", meta_of(S_IFREG | 0600), "1");
+	put_whole(f, "new", meta_of(S_IFREG | 0600), big);
+	put_whole(f, "old", meta_of(S_IFREG | 0600), big);
+	put_whole(f, "last", meta_of(S_IFREG | 0600), "2");
+	say_bye(f);
+	assert_int_equal(finish(f), RCV_EXIT_OK);
+	assert_int_equal(count_of(f, TP_REFUSE), 2);
+	assert_int_equal(answer_of(f, TP_REFUSE)->error, EFBIG);
+	assert_content(at(f, "old"), "old");
+	assert_content(at(f, "last"), "2");
+	assert_int_equal(remove(at(f, "old")), 0);
+	assert_int_equal(remove(at(f, "first")), 0);
+	assert_int_equal(remove(at(f, "last")), 0);
+	assert_int_equal(rmdir(f->root), 0); /* nothing else was there */
 }
 
 static const struct {
@@ -2138,6 +2229,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		ROW(a_whole_file_arrives_with_all_its_metadata),
+		ROW(further_files_of_a_directory_are_like_the_first),
+		ROW(a_directory_that_changed_is_looked_at_when_it_is_entered),
+		ROW(a_file_without_room_leaves_nothing),
 		ROW(entries_of_every_type_are_made_and_then_left_alone),
 		ROW(any_type_replaces_any_other),
 		ROW(a_directory_replaces_what_is_in_its_way),

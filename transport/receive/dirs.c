@@ -330,11 +330,12 @@ int rcv_dirs_get(struct rcv_env *v, struct bytes path, bool create, struct rcv_d
 	return 0;
 }
 
-/* Another session may have given the directory its final ACL since we looked. */
+/* Another session may have given the directory its final group, mode or ACL since we looked. */
 static int settle(struct rcv_env *v, struct rcv_dir *dir)
 {
 	if (fchdir(dir->fd) < 0)
 		return rcv_fail_sys(v, "chdir", dir->path);
+	dir->born_known = false;
 	dir->default_acl = getxattr(".", "system.posix_acl_default", NULL, 0) > 0;
 	return 0;
 }
