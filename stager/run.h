@@ -34,11 +34,11 @@ struct tp_link;
 /* How a session gets its connection: SSH in the product, a local process in tests. */
 struct stg_connector {
 	/*
-	 * Connect and start the receiver; *ret is the caller's to close.  again: the session had
-	 * a connection that broke.  Blocks; called by several threads at once.
+	 * Connect, start the receiver, and send it hello; *ret is the caller's to close.  again:
+	 * the session had a connection that broke.  Blocks; called by several threads at once.
 	 */
-	int (*connect)(struct stg_connector *self, bool again, struct tp_link **ret,
-		       struct err *e);
+	int (*connect)(struct stg_connector *self, bool again, struct bytes hello,
+		       struct tp_link **ret, struct err *e);
 	/* Of the run at work, NULL without one: when it is true, waiting is of no use. */
 	const atomic_bool *stop;
 	/* The shortest round trip so far, told before a login begins; 0: none yet. */

@@ -525,7 +525,7 @@ static int converse(struct peer *p, struct stg_senders *s, struct err *e)
 
 /* --- connections --- */
 
-static int say_hello(struct peer *p, struct err *e)
+static int make_hello(struct peer *p, struct buf *ret, struct err *e)
 {
 	struct tp_hello m = {
 		.version_min = TP_VERSION_MIN,
@@ -545,20 +545,23 @@ static int say_hello(struct peer *p, struct err *e)
 		m.flags |= TP_H_MKPATH;
 	/* Features are not agreed yet, so this goes out plain. */
 	r = tp_pack_new(TP_LEVEL_OFF, &plain, e);
-	if (r == 0 && (buf_put(&p->wire, TP_MAGIC, TP_MAGIC_BYTES) < 0 ||
+	if (r == 0 && (buf_put(ret, TP_MAGIC, TP_MAGIC_BYTES) < 0 ||
 		       tp_put_hello_d(&hello, &m) < 0))
 		r = err_set(e, -ENOMEM, "connect: out of memory");
 	if (r == 0)
-		r = tp_pack(plain, &hello, true, &p->wire, e);
+		r = tp_pack(plain, &hello, true, ret, e);
 	tp_pack_free(plain);
 	return r;
 }
 
 static int open_connection(struct peer *p, struct err *e)
 {
-	int r = p->run->connector->connect(p->run->connector, p->stats.reconnects > 0,
-						   &p->link, e);
+	_cleanup_(buf_fini) struct buf hello = BUF_INIT;
+	int r = make_hello(p, &hello, e);
 
+	if (r == 0)
+		r = p->run->connector->connect(p->run->connector, p->stats.reconnects > 0,
+					       buf_view(&hello), &p->link, e);
 	if (r < 0)
 		return r;
 	/* Logging in is not held back: it is little, and has time limits of its own. */
@@ -573,8 +576,6 @@ static int open_connection(struct peer *p, struct err *e)
 	r = tp_unpack_new(&p->unpack, e);
 	if (r == 0)
 		r = tp_hash_new(&p->hash, e);
-	if (r == 0)
-		r = say_hello(p, e);
 	return r;
 }
 

@@ -228,14 +228,14 @@ static void forget_receiver(struct stg_ssh *s)
 	pthread_mutex_unlock(&s->installing);
 }
 
-static int run_command(struct tp_session *session, struct buf *command, struct tp_link **ret,
-		       struct err *e)
+static int run_command(struct tp_session *session, struct buf *command, struct bytes hello,
+		       struct tp_link **ret, struct err *e)
 {
 	const char *text = buf_cstr(command);
 
 	if (!text)
 		return err_set(e, -ENOMEM, "start the receiver: out of memory");
-	return tp_session_exec(session, text, ret, e);
+	return tp_session_exec(session, text, hello, ret, e);
 }
 
 /*
@@ -274,8 +274,8 @@ static int hear_receiver(const struct stg_ssh *s, struct tp_link *l, struct buf 
  * In all syncs but the first the receiver is there, and starting it tells so soonest: its
  * command checks the hash.  1: it runs; 0: it has to be looked after; or negative.
  */
-static int start_at_once(struct stg_ssh *s, struct tp_session *session, struct tp_link **ret,
-			 struct buf *ahead, struct err *e)
+static int start_at_once(struct stg_ssh *s, struct tp_session *session, struct bytes hello,
+			 struct tp_link **ret, struct buf *ahead, struct err *e)
 {
 	_cleanup_(buf_fini) struct buf command = BUF_INIT;
 	struct tp_link *l = NULL;
@@ -287,7 +287,7 @@ static int start_at_once(struct stg_ssh *s, struct tp_session *session, struct t
 	pthread_mutex_unlock(&s->installing);
 	if (r == 0 && !buf_len(&command))
 		return 0;
-	r = run_command(session, &command, &l, e);
+	r = run_command(session, &command, hello, &l, e);
 	if (r < 0)
 		return r;
 	r = hear_receiver(s, l, ahead, e);
@@ -306,7 +306,7 @@ static int start_at_once(struct stg_ssh *s, struct tp_session *session, struct t
  * side must look at the file before each start.
  */
 static int install_and_start(struct stg_ssh *s, struct tp_session *session,
-			     struct tp_link **ret, struct err *e)
+			     struct bytes hello, struct tp_link **ret, struct err *e)
 {
 	_cleanup_(buf_fini) struct buf command = BUF_INIT;
 	struct tp_receiver_opts ro = receiver_opts(s);
@@ -322,20 +322,20 @@ static int install_and_start(struct stg_ssh *s, struct tp_session *session,
 			r = buf_put_bytes(&s->command, buf_view(&command));
 	}
 	pthread_mutex_unlock(&s->installing);
-	return r < 0 ? r : run_command(session, &command, ret, e);
+	return r < 0 ? r : run_command(session, &command, hello, ret, e);
 }
 
-static int start_receiver(struct stg_ssh *s, struct tp_session *session, struct ssh_link *l,
-			  struct err *e)
+static int start_receiver(struct stg_ssh *s, struct tp_session *session, struct bytes hello,
+			  struct ssh_link *l, struct err *e)
 {
-	int r = start_at_once(s, session, &l->channel, &l->ahead, e);
+	int r = start_at_once(s, session, hello, &l->channel, &l->ahead, e);
 
 	log_debug("connected to %s: %s", tp_session_peer(session), tp_session_methods(session));
-	return r == 0 ? install_and_start(s, session, &l->channel, e) : MIN(r, 0);
+	return r == 0 ? install_and_start(s, session, hello, &l->channel, e) : MIN(r, 0);
 }
 
-static int ssh_connect(struct stg_connector *self, bool again, struct tp_link **ret,
-		       struct err *e)
+static int ssh_connect(struct stg_connector *self, bool again, struct bytes hello,
+		       struct tp_link **ret, struct err *e)
 {
 	struct stg_ssh *s = (struct stg_ssh *)(void *)self;
 	_cleanup_(tp_session_closep) struct tp_session *session = NULL;
@@ -353,7 +353,7 @@ static int ssh_connect(struct stg_connector *self, bool again, struct tp_link **
 	l = calloc(1, sizeof(*l));
 	if (!l)
 		return err_set(e, -ENOMEM, "connect: out of memory");
-	r = start_receiver(s, session, l, e);
+	r = start_receiver(s, session, hello, l, e);
 	if (r < 0) {
 		buf_fini(&l->ahead);
 		free(l);

@@ -1067,8 +1067,37 @@ void tp_session_wire_bytes(const struct tp_session *s, uint64_t *ret_read, uint6
 
 /* ---- channels ---- */
 
-static int channel_open(struct tp_session *s, const char *command, LIBSSH2_CHANNEL **ret,
-			struct err *e)
+/* Start command; first is in its input before the server has said that it runs. */
+static int channel_start(struct tp_session *s, LIBSSH2_CHANNEL *c, const char *command,
+			 struct bytes first, int64_t until)
+{
+	int rc = LIBSSH2_ERROR_EAGAIN;
+
+	for (;;) {
+		if (rc == LIBSSH2_ERROR_EAGAIN)
+			rc = libssh2_channel_process_startup(c, "exec", 4, command,
+							     (unsigned)strlen(command));
+		/* The request is out: on_send() takes packets as a whole. */
+		if ((rc == 0 || rc == LIBSSH2_ERROR_EAGAIN) && first.n) {
+			ssize_t n = libssh2_channel_write_ex(c, 0, (const char *)first.p, first.n);
+
+			if (n < 0 && n != LIBSSH2_ERROR_EAGAIN)
+				return (int)n;
+			if (n > 0) {
+				/* It has read, too, so the answer may be here already. */
+				first = bytes_of(first.p + n, first.n - (size_t)n);
+				continue;
+			}
+		}
+		if (rc != LIBSSH2_ERROR_EAGAIN && (rc || !first.n))
+			return rc;
+		if (session_turn(s, until) < 0)
+			return LIBSSH2_ERROR_TIMEOUT;
+	}
+}
+
+static int channel_open(struct tp_session *s, const char *command, struct bytes first,
+			LIBSSH2_CHANNEL **ret, struct err *e)
 {
 	int64_t until = deadline_s(s->idle_s), begun = clock_mono_ns();
 	LIBSSH2_CHANNEL *c;
@@ -1081,8 +1110,7 @@ static int channel_open(struct tp_session *s, const char *command, LIBSSH2_CHANN
 				"open a channel (does sshd's MaxSessions allow it?)", e);
 	note_trips(s, begun, 1);
 	begun = clock_mono_ns();
-	rc = AWAIT(s, until, libssh2_channel_process_startup(c, "exec", 4, command,
-							     (unsigned)strlen(command)));
+	rc = channel_start(s, c, command, first, until);
 	if (rc) {
 		rc = ssh_fail(s, rc, -ERR_SSH, "run a command (does sshd or the key forbid it?)", e);
 		(void)AWAIT(s, deadline_s(1), libssh2_channel_free(c));
@@ -1421,14 +1449,14 @@ static const struct tp_link_ops session_link_ops = {
 	.close = link_close,
 };
 
-int tp_session_exec(struct tp_session *s, const char *command, struct tp_link **ret,
-		    struct err *e)
+int tp_session_exec(struct tp_session *s, const char *command, struct bytes first,
+		    struct tp_link **ret, struct err *e)
 {
 	int r;
 
 	if (s->channel)
 		return err_set(e, -EBUSY, "%s: the session has its link already", s->peer);
-	r = channel_open(s, command, &s->channel, e);
+	r = channel_open(s, command, first, &s->channel, e);
 	if (r < 0)
 		return r;
 	s->link.ops = &session_link_ops;
@@ -1530,7 +1558,7 @@ int tp_session_run(struct tp_session *s, const char *command, struct bytes input
 	/* A half-given packet of the link would stand in the way of every other. */
 	if (s->channel && link_settle(s, until) < 0)
 		return err_set(e, s->err.code, "%s", s->err.text);
-	r = channel_open(s, command, &x.c, e);
+	r = channel_open(s, command, bytes_of(NULL, 0), &x.c, e);
 	if (r < 0)
 		return r;
 	r = run_loop(s, &x, until, e);

@@ -89,13 +89,13 @@ const char *tp_session_methods(const struct tp_session *s); /* "kex K, cipher C,
 void tp_session_wire_bytes(const struct tp_session *s, uint64_t *ret_read, uint64_t *ret_written);
 
 /*
- * Run command (for the user's login shell) on the session's one long-lived channel.  *ret
- * belongs to the session and must not be used after it is closed; closing the link leaves the
+ * Run command (for the user's login shell) on the session's one long-lived channel.  first,
+ * what it is to read first, goes out right behind it: that saves a round trip.  *ret belongs to the session and must not be used after it is closed; closing the link leaves the
  * session usable, and then a next one can be made.  -EBUSY: there is one already; -ERR_SSH:
  * the server refuses; -ERR_LOST.
  */
-int tp_session_exec(struct tp_session *s, const char *command, struct tp_link **ret,
-		    struct err *e) _must_check_;
+int tp_session_exec(struct tp_session *s, const char *command, struct bytes first,
+		    struct tp_link **ret, struct err *e) _must_check_;
 
 /*
  * Run command to its end on a channel of its own, with input (empty: none) as stdin.  The

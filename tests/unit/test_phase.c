@@ -245,8 +245,8 @@ static int read_pid(const char *path, pid_t *ret, struct err *e)
 	return err_set(e, -EIO, "no process number in %s", path);
 }
 
-static int connect_local(struct stg_connector *base, bool again, struct tp_link **ret,
-			 struct err *e)
+static int connect_local(struct stg_connector *base, bool again, struct bytes hello,
+			 struct tp_link **ret, struct err *e)
 {
 	struct connector *c = (struct connector *)(void *)base;
 	char path[PATH_BYTES], script[] = "echo $$ >\"$0\"; exec \"$1\"";
@@ -272,6 +272,9 @@ static int connect_local(struct stg_connector *base, bool again, struct tp_link 
 	r = tp_link_pipe_open(argv, &w->inner, e);
 	if (r == 0)
 		r = read_pid(path, &w->pid, e);
+	/* The pipe has room for it; what is cut off here shows when an answer is waited for. */
+	if (r == 0)
+		(void)faulty_write(&w->link, hello.p, hello.n);
 	if (r < 0) {
 		tp_link_close(w->inner);
 		free(w);

@@ -747,8 +747,8 @@ static void link_carries_both_ways(void **state)
 		server_start(&v, f->dir, name, servers[i]);
 		o = opts_for(&v);
 		s = open_or_fail(&o);
-		assert_int_equal(tp_session_exec(s, "cat; echo done >&2; exit 3", &l, &e), 0);
-		assert_int_equal(tp_session_exec(s, "true", &l, &e), -EBUSY);
+		assert_int_equal(tp_session_exec(s, "cat; echo done >&2; exit 3", bytes_of(NULL, 0), &l, &e), 0);
+		assert_int_equal(tp_session_exec(s, "true", bytes_of(NULL, 0), &l, &e), -EBUSY);
 		pump(l, 64u << 20, 300000);
 		assert_true(l->bytes_written > 64u << 20 && l->bytes_read > 64u << 20);
 		assert_true(l->bytes_written < 70u << 20 && l->bytes_read < 70u << 20);
@@ -759,6 +759,37 @@ static void link_carries_both_ways(void **state)
 		assert_true(bytes_eq(l->ops->said(l), bytes_str("done\n")));
 		l->ops->close(l);
 		server_stop(&v);
+	}
+}
+
+/* With a command that reads it, with one that does not, and with more than a packet. */
+static void first_bytes_go_out_with_the_command(void **state)
+{
+	static char big[300000];
+	struct fixture *f = *state;
+	struct tp_session_opts o = opts_for(&f->srv);
+	_cleanup_(tp_session_closep) struct tp_session *s = open_or_fail(&o);
+	const struct {
+		const char *command;
+		struct bytes first;
+		const char *said;
+	} rows[] = {
+		{ "cat >&2", bytes_str("hello"), "hello" },
+		{ "wc -c >&2", bytes_of(big, sizeof(big)), "300000\n" },
+		{ "echo none >&2; exit 0", bytes_str("hello"), "none\n" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct tp_link *l = NULL;
+		struct tp_exit x = { 0 };
+		struct err e = { 0 };
+
+		if (tp_session_exec(s, rows[i].command, rows[i].first, &l, &e) < 0)
+			fail_msg("%s", e.text);
+		assert_int_equal(l->ops->finish(l, 5000, &x), 0);
+		assert_true(x.known && x.status == 0);
+		assert_true(bytes_eq(l->ops->said(l), bytes_str(rows[i].said)));
+		l->ops->close(l);
 	}
 }
 
@@ -774,7 +805,7 @@ static void stderr_keeps_its_tail(void **state)
 	int status = -1;
 
 	assert_int_equal(tp_session_exec(s, "yes | head -c 9000000 >&2; echo last words >&2; kill -TERM $$",
-					 &l, &e), 0);
+					 bytes_of(NULL, 0), &l, &e), 0);
 	/* Other channels of the session work meanwhile. */
 	assert_int_equal(tp_session_run(s, "exit 4", bytes_of(NULL, 0), NULL, NULL, 0, 10, &status, &e),
 			 0);
@@ -787,7 +818,7 @@ static void stderr_keeps_its_tail(void **state)
 	assert_memory_equal(said.p + said.n - 11, "last words\n", 11);
 	l->ops->close(l);
 	/* A second link on the same session. */
-	assert_int_equal(tp_session_exec(s, "exit 5", &l, &e), 0);
+	assert_int_equal(tp_session_exec(s, "exit 5", bytes_of(NULL, 0), &l, &e), 0);
 	assert_int_equal(l->ops->finish(l, 5000, &x), 0);
 	assert_int_equal(x.status, 5);
 }
@@ -823,7 +854,7 @@ static void killed_peer_is_lost_at_once(void **state)
 	server_start(&v, f->dir, "killed", "");
 	o = opts_for(&v);
 	s = open_or_fail(&o);
-	assert_int_equal(tp_session_exec(s, "sleep 100", &l, &e), 0);
+	assert_int_equal(tp_session_exec(s, "sleep 100", bytes_of(NULL, 0), &l, &e), 0);
 	sh(NULL, 0, "bash -c '. %s; kill -KILL $(sshd_tree %d) 2>&1'", sshd_lib((char[512]){ 0 }), v.pid);
 	assert_int_equal(wait_for_failure(l, &took), -ERR_LOST);
 	assert_true(took < 15);
@@ -848,7 +879,7 @@ static void silent_peer_is_lost_after_the_idle_timeout(void **state)
 	o.idle_timeout_s = 4;
 	o.keepalive_s = 2;
 	s = open_or_fail(&o);
-	assert_int_equal(tp_session_exec(s, "sleep 100", &l, &e), 0);
+	assert_int_equal(tp_session_exec(s, "sleep 100", bytes_of(NULL, 0), &l, &e), 0);
 	/* As long as it answers, silence of the program is none of the peer. */
 	t0 = clock_mono_ns();
 	while (clock_mono_ns() - t0 < 7000000000) {
@@ -1226,6 +1257,7 @@ int main(void)
 		cmocka_unit_test(connect_failures),
 		cmocka_unit_test(commands_run),
 		cmocka_unit_test(link_carries_both_ways),
+		cmocka_unit_test(first_bytes_go_out_with_the_command),
 		cmocka_unit_test(stderr_keeps_its_tail),
 		cmocka_unit_test(killed_peer_is_lost_at_once),
 		cmocka_unit_test(silent_peer_is_lost_after_the_idle_timeout),
