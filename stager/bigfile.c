@@ -17,7 +17,7 @@
 #define SUMS_BYTES    (8u << 20)  /* of the basis in one request; a multiple of all blocks */
 
 enum seg_state {
-	SEG_SEND,
+	SEG_OPEN,   /* to be sent, or asked for; 0: memory that is cleared says so */
 	SEG_CHECK,  /* the target has what hash says; the source may have something else */
 	SEG_VERIFY, /* nobody knows what the target has */
 	SEG_BUSY,
@@ -247,7 +247,7 @@ static void skip_holes(struct stg_bigfile *b, uint64_t index)
 	for (; index < b->n; index++) {
 		struct seg *s = &b->segs[index];
 
-		if (s->state != SEG_SEND || s->sent ||
+		if (s->state != SEG_OPEN || s->sent ||
 		    index * TP_LEAF_BYTES + tp_leaf_bytes(b->st.size, index) > from)
 			return;
 		s->state = SEG_DONE;
@@ -268,7 +268,7 @@ static bool claim_sums(struct stg_bigfile *b, struct stg_big_claim *ret)
 {
 	struct basis *s = &b->basis;
 
-	while (s->next < s->n && s->parts[s->next] != SEG_SEND)
+	while (s->next < s->n && s->parts[s->next] != SEG_OPEN)
 		s->next++;
 	if (s->next == s->n)
 		return false;
@@ -288,7 +288,7 @@ static bool claim_segment(struct stg_bigfile *b, struct stg_big_claim *ret)
 	struct seg *s;
 
 	for (; b->next < b->n; b->next++) {
-		if (b->segs[b->next].state == SEG_SEND)
+		if (b->segs[b->next].state == SEG_OPEN)
 			skip_holes(b, b->next);
 		if (claimable(&b->segs[b->next]))
 			break;
@@ -296,7 +296,7 @@ static bool claim_segment(struct stg_bigfile *b, struct stg_big_claim *ret)
 	if (b->next == b->n)
 		return false;
 	s = &b->segs[b->next];
-	ret->work = s->state == SEG_SEND ? STG_BIG_SEND :
+	ret->work = s->state == SEG_OPEN ? STG_BIG_SEND :
 		    s->state == SEG_CHECK ? STG_BIG_CHECK : STG_BIG_VERIFY;
 	ret->index = b->next++;
 	ret->off = ret->index * TP_LEAF_BYTES;
@@ -349,7 +349,7 @@ int stg_bigfile_summed(struct stg_bigfile *b, const struct stg_big_claim *c, str
 	/* Without all of them the others are of no use. */
 	if (!s->sums)
 		for (uint64_t i = 0; i < s->n; i++)
-			if (s->parts[i] == SEG_SEND) {
+			if (s->parts[i] == SEG_OPEN) {
 				s->parts[i] = SEG_DONE;
 				s->left--;
 			}
@@ -396,12 +396,12 @@ static void put_back(struct stg_bigfile *b, const struct stg_big_claim *c)
 		return;
 	}
 	if (c->work == STG_BIG_SUMS) {
-		b->basis.parts[c->index] = SEG_SEND;
+		b->basis.parts[c->index] = SEG_OPEN;
 		b->basis.next = MIN(b->basis.next, c->index);
 		return;
 	}
 	b->segs[c->index].state = c->work == STG_BIG_VERIFY ? SEG_VERIFY :
-				  c->work == STG_BIG_CHECK ? SEG_CHECK : SEG_SEND;
+				  c->work == STG_BIG_CHECK ? SEG_CHECK : SEG_OPEN;
 	b->next = MIN(b->next, c->index);
 	b->waiting++;
 }
@@ -411,7 +411,7 @@ void stg_bigfile_found(struct stg_bigfile *b, const struct stg_big_claim *c,
 {
 	pthread_mutex_lock(&b->lock);
 	put_back(b, c);
-	b->segs[c->index].state = hash ? SEG_CHECK : SEG_SEND;
+	b->segs[c->index].state = hash ? SEG_CHECK : SEG_OPEN;
 	if (hash)
 		b->segs[c->index].hash = *hash;
 	pthread_mutex_unlock(&b->lock);
@@ -455,7 +455,7 @@ bool stg_bigfile_restart(struct stg_bigfile *b, const struct stg_stat *st)
 		for (; b->most < n; b->most++)
 			b->segs[b->most] = (struct seg){ 0 };
 		for (uint64_t i = 0; i < n; i++)
-			b->segs[i].state = b->segs[i].sent ? SEG_CHECK : SEG_SEND;
+			b->segs[i].state = b->segs[i].sent ? SEG_CHECK : SEG_OPEN;
 		b->st = *st;
 		b->run_from = b->run_to = 0;
 		b->n = b->left = b->waiting = n;

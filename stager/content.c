@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "common/io.h"
-#include "common/log.h"
+#include "common/macro.h"
 #include "stager/bigfile.h"
 #include "stager/peer.h"
 #include "stager/progress.h"
@@ -34,6 +34,7 @@ void peer_file_close(struct peer *p)
 	*f = (struct peer_file){ 0 };
 }
 
+/* No holes, as far as can be told: SEEK_HOLE finds the end of the file first. */
 static bool is_dense(int fd, const struct stg_stat *st)
 {
 	uint64_t from, to;
@@ -430,7 +431,7 @@ int peer_begin_delta(struct peer *p, struct slot *s, struct err *e)
 }
 
 int peer_send_regular(struct peer *p, struct stg_job *job, struct stg_item *item,
-			struct err *e)
+		      struct err *e)
 {
 	struct stg_stat st;
 	int fd = open_item(p, job, item, &st, e);

@@ -4,8 +4,11 @@
  * stager/peer.h - the driver's end of one session, shared by the files that make it up:
  *
  *   sender.c    the thread: connecting, the loop of reading and writing, reconnecting
- *   transmit.c  items to frames; the contents of files
+ *   transmit.c  items to frames
+ *   content.c   the content of a regular file
+ *   small.c     files that go in one frame
  *   segment.c   segments of big files, which several sessions share
+ *   check.c     items of a verification
  *   outcome.c   what the receiver answers to completions
  *   listing.c   listings: comparing a directory, removing a tree
  *
@@ -201,11 +204,14 @@ int peer_open_source(struct peer *p, struct bytes path, struct bytes name,
 		     struct stg_stat *ret) _must_check_;
 /* The same without a look at what it is. */
 int peer_open_unseen(struct peer *p, struct bytes path, struct bytes name) _must_check_;
-/* Of answers that have not come: how many more may be asked for. */
+/* How many are free; answers that have not come have the others, and open files. */
 size_t peer_free_slots(const struct peer *p);
-/* What peer_add_flight() has added last. */
+/* What peer_add_flight() has added last; the pointer holds until it adds the next. */
 struct flight *peer_last_flight(struct peer *p);
-/* item is live: it is in the report, and due again in the next phase. */
+/*
+ * item may not be what it will be: count it and put it into the report; its row says whether
+ * the next phase looks at its content again.  p->path becomes the item's path.
+ */
 void peer_note_live(struct peer *p, const struct stg_item *item, const char *operation,
 		    const char *text);
 /* -ENOMEM, told. */

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 
 #include "common/io.h"
-#include "common/log.h"
+#include "common/macro.h"
 #include "stager/bigfile.h"
 #include "stager/peer.h"
 #include "stager/progress.h"
@@ -15,11 +14,6 @@
  * segment and sends that; the job is its own until the segment is acknowledged.  It does not
  * wait for that: the next claim follows at once.
  */
-
-static int no_memory(struct err *e)
-{
-	return err_set(e, -ENOMEM, "send: out of memory");
-}
 
 /* --- jobs and claims --- */
 
@@ -57,7 +51,7 @@ static int settle_claim(struct peer *p, struct stg_job *job, struct err *e)
 	if (r < 0)
 		return r;
 	if (tp_put_remove(&p->out, 0, bytes_str(stg_bigfile_temp(b))) < 0)
-		return no_memory(e);
+		return peer_no_memory(e);
 	return peer_add_flight(p, &gone, e);
 }
 
@@ -147,7 +141,7 @@ static int begin_sending(struct peer *p, struct stg_job *job, struct err *e)
 	if (at < 0)
 		return at;
 	if (tp_put_segment(&p->out, flags, (uint16_t)at, &m) < 0)
-		return no_memory(e);
+		return peer_no_memory(e);
 	p->seg = (struct peer_segment){
 		.job = job,
 		.slot = (uint16_t)at,
@@ -211,7 +205,7 @@ static int end_segment(struct peer *p, struct err *e)
 		return begin_sending(p, job, e);
 	}
 	if (tp_put_close(&p->out, slot, job->claim.bytes, &f.row.hash) < 0)
-		return no_memory(e);
+		return peer_no_memory(e);
 	return peer_add_flight(p, &f, e);
 }
 
@@ -225,7 +219,7 @@ static ssize_t put_data(struct peer *p, int fd, size_t want, struct err *e)
 
 	r |= buf_put_le64(&p->out, s->off) | buf_reserve(&p->out, want);
 	if (r < 0)
-		return no_memory(e);
+		return peer_no_memory(e);
 	n = io_pread_full(fd, p->out.p + p->out.n, want, s->off);
 	if (n <= 0) {
 		p->out.n = p->out.off + at;
@@ -235,7 +229,7 @@ static ssize_t put_data(struct peer *p, int fd, size_t want, struct err *e)
 	p->out.n += (size_t)n;
 	r = tp_frame_end(&p->out, at, TP_DATA, 0, s->slot);
 	if (r < 0)
-		return no_memory(e);
+		return peer_no_memory(e);
 	peer_count_sent(p, &s->job->items[0], (uint64_t)n, 0);
 	return n;
 }
@@ -247,7 +241,7 @@ static int on_copy(void *ctx, uint64_t off, uint64_t basis_off, uint64_t n, stru
 	struct peer *p = ctx;
 
 	if (tp_put_copy(&p->out, p->seg.slot, &(struct tp_copy){ off, basis_off, n }) < 0)
-		return no_memory(e);
+		return peer_no_memory(e);
 	atomic_fetch_add_explicit(&p->run->count.matched, n, memory_order_relaxed);
 	return 0;
 }
@@ -257,7 +251,7 @@ static int on_literal(void *ctx, uint64_t off, struct bytes data, struct err *e)
 	struct peer *p = ctx;
 
 	if (tp_put_data(&p->out, p->seg.slot, off, data) < 0)
-		return no_memory(e);
+		return peer_no_memory(e);
 	atomic_fetch_add_explicit(&p->run->count.literal, data.n, memory_order_relaxed);
 	return 0;
 }
@@ -293,7 +287,7 @@ static ssize_t step_match(struct peer *p, int fd, struct err *e)
 	eof = s->feed == s->feed_end || (size_t)n < want;
 	r = tp_match_step(s->match, bytes_of(room, (size_t)n), eof, &ops, p, e);
 	if (r < 0)
-		return no_memory(e);
+		return peer_no_memory(e);
 	if (!eof)
 		return n;
 	tp_match_free(TAKE_PTR(s->match));
@@ -345,7 +339,7 @@ static int fail_segment(struct peer *p, const char *operation, int code, struct 
 	if (!p->seg.check)
 		r = tp_frame_put(&p->out, TP_DROP, 0, p->seg.slot, bytes_of(NULL, 0));
 	peer_segment_close(p);
-	return r < 0 ? no_memory(e) : give_up(p, job, operation, code, e);
+	return r < 0 ? peer_no_memory(e) : give_up(p, job, operation, code, e);
 }
 
 int peer_step_segment(struct peer *p, struct err *e)
@@ -364,7 +358,7 @@ int peer_step_segment(struct peer *p, struct err *e)
 	}
 	n = s->match ? step_match(p, fd, e) : step_plain(p, fd, e);
 	if (n == -ENOMEM)
-		return no_memory(e);
+		return peer_no_memory(e);
 	if (n < 0)
 		return fail_segment(p, "read", (int)n, e);
 	if (!s->check && p->run->progress)
@@ -397,7 +391,7 @@ static int ask_sums(struct peer *p, struct stg_job *job, struct err *e)
 
 	if (at < 0)
 		return at;
-	return tp_put_sumreq(&p->out, (uint16_t)at, &m) < 0 ? no_memory(e) : 0;
+	return tp_put_sumreq(&p->out, (uint16_t)at, &m) < 0 ? peer_no_memory(e) : 0;
 }
 
 int peer_on_sums(struct peer *p, const struct tp_frame *f, struct err *e)
@@ -432,7 +426,7 @@ static int ask_hash(struct peer *p, struct stg_job *job, struct err *e)
 
 	if (at < 0)
 		return at;
-	return tp_put_hashreq(&p->out, (uint16_t)at, &m) < 0 ? no_memory(e) : 0;
+	return tp_put_hashreq(&p->out, (uint16_t)at, &m) < 0 ? peer_no_memory(e) : 0;
 }
 
 int peer_on_hashed(struct peer *p, const struct tp_frame *f, struct err *e)
@@ -481,7 +475,7 @@ static int put_finish(struct peer *p, struct stg_job *job, const struct stg_stat
 			   item->name);
 	if (r < 0) {
 		if (kill_file(p, job, e) < 0)
-			return no_memory(e);
+			return peer_no_memory(e);
 		return peer_put_failed(p, job, item, r, e);
 	}
 	return peer_fly_row(p, job, item, st, live, &hash, e);

@@ -167,9 +167,9 @@ static void make_row(const struct peer *p, const struct stg_stat *st, bool live,
 
 /* Into the report, as a file that may not be what it will be. */
 void peer_note_live(struct peer *p, const struct stg_item *item, const char *operation,
-		      const char *message)
+		    const char *text)
 {
-	struct stg_report_item note = { .operation = operation, .message = message };
+	struct stg_report_item note = { .operation = operation, .message = text };
 
 	atomic_fetch_add(&p->run->count.live, 1);
 	if (stg_path_join(&p->path, item->path, item->name) == 0)
@@ -185,14 +185,14 @@ static void note_open(struct peer *p, const struct stg_item *item, const struct 
 	if (!p->run->tell_open || !stg_inuse_tell(p->run->inuse, st->dev, st->ino))
 		return;
 	peer_note_live(p, item, "open for writing",
-		  "open for writing in some process; sent as it was");
+		       "open for writing in some process; sent as it was");
 	log_error("%s is still open for writing: what is written to it from now on is not sent",
 		  text_name(text, buf_view(&p->path)));
 }
 
 int peer_fly_row(struct peer *p, struct stg_job *job, struct stg_item *item,
-		   const struct stg_stat *st, bool live, const struct tp_hash_value *hash,
-		   struct err *e)
+		 const struct stg_stat *st, bool live, const struct tp_hash_value *hash,
+		 struct err *e)
 {
 	struct flight f = { .kind = FLIGHT_ROW, .job = job, .item = item };
 
@@ -212,7 +212,7 @@ static void vanished(struct peer *p, struct stg_job *job, struct stg_item *item)
 }
 
 void peer_source_error(struct peer *p, struct stg_job *job, struct stg_item *item,
-			 const char *operation, int code)
+		       const char *operation, int code)
 {
 	/* Or what led to it is something else by now. */
 	if (code == -ENOENT || code == -ESTALE || code == -ENOTDIR || code == -ELOOP ||
@@ -224,7 +224,7 @@ void peer_source_error(struct peer *p, struct stg_job *job, struct stg_item *ite
 
 /* An entry frame of type for the item with this metadata; -E2BIG: too large to be sent. */
 int peer_put_entry(struct peer *p, uint8_t type, uint8_t flags, uint16_t slot,
-		     struct tp_entry *m, const struct stg_stat *st, struct bytes name)
+		   struct tp_entry *m, const struct stg_stat *st, struct bytes name)
 {
 	struct bytes target = m->meta.target;
 
@@ -237,7 +237,7 @@ int peer_put_entry(struct peer *p, uint8_t type, uint8_t flags, uint16_t slot,
 
 /* After peer_put_entry() failed: only this entry is lost when it was too large. */
 int peer_put_failed(struct peer *p, struct stg_job *job, struct stg_item *item, int r,
-		      struct err *e)
+		    struct err *e)
 {
 	if (r != -E2BIG)
 		return peer_no_memory(e);
@@ -251,7 +251,7 @@ int peer_put_failed(struct peer *p, struct stg_job *job, struct stg_item *item, 
 void peer_note_changed(struct peer *p, const struct stg_item *item)
 {
 	peer_note_live(p, item, "read",
-		  "changed while it was read; sent as it was, due again in the next phase");
+		       "changed while it was read; sent as it was, due again in the next phase");
 }
 
 /* Why a regular file was not opened: -errno, or -ESTALE where there is something else now. */
@@ -298,7 +298,6 @@ int peer_open_source(struct peer *p, struct bytes path, struct bytes name,
 	return fd;
 }
 
-/* No holes, as far as can be told: SEEK_HOLE finds the end of the file first. */
 /* --- items --- */
 
 /* Symbolic links, devices, FIFOs, sockets. */
@@ -328,8 +327,9 @@ static int send_special(struct peer *p, struct stg_job *job, struct stg_item *it
 	}
 	/* META parts a thing from names that are not its own, even where nothing else differs. */
 	m.links = 1;
-	r = peer_put_entry(p, item->defect && st->nlink == 1 && !item->tries ? TP_META : TP_ENTRY, 0, 0,
-		      &m, st, item->name);
+	r = peer_put_entry(p,
+			   item->defect && st->nlink == 1 && !item->tries ? TP_META : TP_ENTRY,
+			   0, 0, &m, st, item->name);
 	if (r < 0)
 		return peer_put_failed(p, job, item, r, e);
 	return peer_fly_row(p, job, item, st, false, NULL, e);
