@@ -370,9 +370,9 @@ int stg_catalog_open(const char *dir, struct stg_catalog **ret, struct err *e)
 	}
 	pthread_mutex_init(&c->lock, NULL);
 	r = stg_catalog_open_db(c->path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
-		    "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-		    "PRAGMA wal_autocheckpoint=8000; PRAGMA cache_size=-8192;",
-		    &c->db, e);
+				"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+				"PRAGMA wal_autocheckpoint=8000; PRAGMA cache_size=-8192;",
+				&c->db, e);
 	if (r == 0)
 		r = catalog_load(c, e);
 	if (r == -EBADMSG)
@@ -943,7 +943,7 @@ int stg_catalog_next_dirty(struct stg_catalog *c, struct stg_dirty_page *page, s
 		if (r == 0)
 			r = page_bytes(&page->bytes, s, 4, &d->name);
 		if (r == 0)
-			r = stg_page_stat(s, 5, &d->st);
+			r = page_stat(s, 5, &d->st);
 		page->next_depth = d->depth;
 		page->next_id = d->id;
 		page->n++;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a verification found: kept until the next one, so that a later run can go on from it. */
-#include <errno.h>
 #include <string.h>
 
 #include "common/macro.h"

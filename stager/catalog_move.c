@@ -128,7 +128,7 @@ int stg_catalog_find_inode(struct stg_catalog_reader *r, uint64_t dev, uint64_t 
 {
 	int n;
 
-	stg_catalog_bind_inode(r->inode, dev, ino);
+	bind_inode(r->inode, dev, ino);
 	sqlite3_bind_int64(r->inode, 3, nth);
 	n = step_place(r, r->inode, &ret->dir, &ret->name, e);
 	if (n <= 0)

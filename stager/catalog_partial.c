@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Big files that are on their way to the target: where their parts are gathered there. */
-#include <errno.h>
-
 #include "common/macro.h"
 #include "stager/catalog_parts.h"
 #include "transport/protocol.h"

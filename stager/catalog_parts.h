@@ -4,6 +4,7 @@
  * stager/catalog_parts.h - what catalog.c and the other catalog_*.c share: the database, its
  * statements, and one write.  Nothing else includes it; callers use stager/catalog.h.
  */
+#include <errno.h>
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
@@ -135,7 +136,7 @@ static inline int bind_bytes(sqlite3_stmt *s, int at, struct bytes b)
 	return sqlite3_bind_blob(s, at, b.n ? (const void *)b.p : "", (int)b.n, SQLITE_STATIC);
 }
 
-static inline void stg_catalog_bind_inode(sqlite3_stmt *s, uint64_t dev, uint64_t ino)
+static inline void bind_inode(sqlite3_stmt *s, uint64_t dev, uint64_t ino)
 {
 	sqlite3_bind_int64(s, 1, (int64_t)ino);
 	sqlite3_bind_int64(s, 2, (int64_t)dev);
@@ -174,17 +175,19 @@ static inline void page_fix(const struct buf *page, struct bytes *b)
 	b->p = page->p + (uintptr_t)b->p;
 }
 
-static inline int stg_page_row(sqlite3_stmt *s, int at, struct stg_row *ret)
+/* A column's bytes as a row: 0, or -EBADMSG when it is damaged. */
+static inline int page_row(sqlite3_stmt *s, int at, struct stg_row *ret)
 {
 	struct bytes b = column_bytes(s, at);
 
 	return stg_row_unpack(b.p, b.n, ret);
 }
 
-static inline int stg_page_stat(sqlite3_stmt *s, int at, struct stg_stat *ret)
+/* Only the stat of it. */
+static inline int page_stat(sqlite3_stmt *s, int at, struct stg_stat *ret)
 {
 	struct stg_row row;
-	int r = stg_page_row(s, at, &row);
+	int r = page_row(s, at, &row);
 
 	if (r == 0)
 		*ret = row.st;

@@ -12,7 +12,7 @@ static int put_leader(struct stg_catalog *c, const struct stg_stat *st, uint64_t
 {
 	sqlite3_stmt *s = c->q[Q_PUT_LEADER];
 
-	stg_catalog_bind_inode(s, st->dev, st->ino);
+	bind_inode(s, st->dev, st->ino);
 	sqlite3_bind_int64(s, 3, (int64_t)dir);
 	bind_bytes(s, 4, path);
 	bind_bytes(s, 5, name);
@@ -27,7 +27,7 @@ static int put_follower(struct stg_catalog *c, const struct stg_stat *st, uint64
 	uint8_t packed[STG_ROW_BYTES];
 
 	stg_row_pack(packed, &row);
-	stg_catalog_bind_inode(s, st->dev, st->ino);
+	bind_inode(s, st->dev, st->ino);
 	sqlite3_bind_int64(s, 3, (int64_t)dir);
 	bind_bytes(s, 4, path);
 	bind_bytes(s, 5, name);
@@ -46,7 +46,7 @@ static int find_leader(struct stg_catalog *c, uint64_t dir, struct bytes name,
 	sqlite3_stmt *s = c->q[Q_GET_LEADER];
 	int r = 0, step;
 
-	stg_catalog_bind_inode(s, st->dev, st->ino);
+	bind_inode(s, st->dev, st->ino);
 	step = sqlite3_step(s);
 	if (step == SQLITE_ROW)
 		r = (uint64_t)column_int(s, 0) == dir && bytes_eq(column_bytes(s, 1), name) ?
@@ -64,7 +64,7 @@ static int adopt_leader(struct stg_catalog *c, uint64_t dir, struct bytes name,
 	sqlite3_stmt *s = c->q[Q_LINKS_OF];
 	int r = 0, step = SQLITE_DONE;
 
-	stg_catalog_bind_inode(s, st->dev, st->ino);
+	bind_inode(s, st->dev, st->ino);
 	while (r == 0 && (step = sqlite3_step(s)) == SQLITE_ROW) {
 		uint64_t other = (uint64_t)column_int(s, 0);
 		struct bytes other_name = column_bytes(s, 1), packed = column_bytes(s, 3);
@@ -90,7 +90,7 @@ static int adopt_partial(struct stg_catalog *c, uint64_t dir, struct bytes name,
 	sqlite3_stmt *s = c->q[Q_PARTIAL_OF];
 	int r = 0, step;
 
-	stg_catalog_bind_inode(s, st->dev, st->ino);
+	bind_inode(s, st->dev, st->ino);
 	step = sqlite3_step(s);
 	if (step == SQLITE_ROW) {
 		uint64_t other = (uint64_t)column_int(s, 0);
@@ -150,7 +150,7 @@ int stg_catalog_drop_leader(struct stg_catalog *c, const struct stg_stat *st, st
 
 	if (r < 0)
 		return r;
-	stg_catalog_bind_inode(c->q[Q_DEL_LEADER], st->dev, st->ino);
+	bind_inode(c->q[Q_DEL_LEADER], st->dev, st->ino);
 	return stg_catalog_unlock(c, stg_catalog_run(c, Q_DEL_LEADER, "delete leader", e),
 				  e);
 }
@@ -162,7 +162,7 @@ int stg_catalog_count_links(struct stg_catalog *c, uint64_t dev, uint64_t ino, u
 	int r;
 
 	pthread_mutex_lock(&c->lock);
-	stg_catalog_bind_inode(c->q[Q_COUNT_LINKS], dev, ino);
+	bind_inode(c->q[Q_COUNT_LINKS], dev, ino);
 	r = stg_catalog_number(c, Q_COUNT_LINKS, &n, e);
 	pthread_mutex_unlock(&c->lock);
 	if (r == 0)
@@ -191,14 +191,14 @@ int stg_catalog_next_follower(struct stg_catalog *c, struct stg_follower_page *p
 		if (r == 0)
 			r = page_bytes(&page->bytes, s, 3, &f->name);
 		if (r == 0)
-			r = stg_page_stat(s, 4, &f->st);
+			r = page_stat(s, 4, &f->st);
 		if (r == 0)
 			r = page_bytes(&page->bytes, s, 6, &f->leader_path);
 		if (r == 0)
 			r = page_bytes(&page->bytes, s, 7, &f->leader);
 		f->acked = sqlite3_column_type(s, 8) == SQLITE_BLOB;
 		if (r == 0 && f->acked)
-			r = stg_page_row(s, 8, &f->leader_row);
+			r = page_row(s, 8, &f->leader_row);
 		page->next_seq = f->seq;
 		page->n++;
 	}

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "common/macro.h"
 #include "stager/catalog_parts.h"
 
 int stg_catalog_reader_open(struct stg_catalog *c, struct stg_catalog_reader **ret,
@@ -14,7 +13,8 @@ int stg_catalog_reader_open(struct stg_catalog *c, struct stg_catalog_reader **r
 
 	if (!rd)
 		return err_set(e, -ENOMEM, "catalog: out of memory");
-	r = stg_catalog_open_db(c->path, SQLITE_OPEN_READONLY, "PRAGMA cache_size=-1024;", &rd->db, e);
+	r = stg_catalog_open_db(c->path, SQLITE_OPEN_READONLY, "PRAGMA cache_size=-1024;",
+				&rd->db, e);
 	if (r == 0 &&
 	    (sqlite3_prepare_v3(
 		     rd->db, "SELECT name,row FROM entry WHERE dir=?1 ORDER BY name", -1,

@@ -91,7 +91,7 @@ struct stg_report {
 	cJSON *phase;          /* the open one, NULL between phases */
 	enum stg_phase_kind kind;
 	struct stg_phase_stats stats;
-	struct list lists[LIST_COUNT];
+	struct list lists[STG_LIST_COUNT];
 	int64_t phase_mono_ns;
 	int64_t saved_mono_ns;
 	bool saved;
@@ -256,11 +256,11 @@ static void drop_after(cJSON *array, int keep)
 /* A phase of an earlier run: end it if that run could not, and shorten its lists. */
 static void settle_old_phase(struct stg_report *r, cJSON *phase, int64_t last_seen)
 {
-	int64_t started = (int64_t)get(phase, "started_at")->valuedouble;
+	int64_t started = (int64_t)json_get(phase, "started_at")->valuedouble;
 
-	for (size_t i = 0; i < LIST_COUNT; i++)
-		drop_after(get(phase, stg_report_lists[i].items), STG_REPORT_OLD_LIST_MAX);
-	if (!str_is(phase, "run_state", run_state_names[STG_RUN_RUNNING]))
+	for (size_t i = 0; i < STG_LIST_COUNT; i++)
+		drop_after(json_get(phase, stg_report_lists[i].items), STG_REPORT_OLD_LIST_MAX);
+	if (!json_is(phase, "run_state", run_state_names[STG_RUN_RUNNING]))
 		return;
 	put_str(r, phase, "run_state", run_state_names[STG_RUN_INTERRUPTED]);
 	put_time(r, phase, "finished_at", MAX(last_seen, started));
@@ -275,7 +275,7 @@ static int oldest_incremental(const cJSON *phases)
 	int i = 0;
 
 	cJSON_ArrayForEach(p, phases) {
-		if (!strncmp(get_str(p, "phase"), stem, strlen(stem)))
+		if (!strncmp(json_str(p, "phase"), stem, strlen(stem)))
 			return i;
 		i++;
 	}
@@ -306,14 +306,14 @@ static void inherit(struct stg_report *r, cJSON *old, const char *key, cJSON *v)
 static void inherit_sections(struct stg_report *r, cJSON *old)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(section_names); i++)
-		if (get(old, section_names[i]))
+		if (json_get(old, section_names[i]))
 			inherit(r, old, section_names[i], NULL);
 }
 
 static const char *known_state(const cJSON *old)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(states); i++)
-		if (old && str_is(old, "state", states[i]))
+		if (old && json_is(old, "state", states[i]))
 			return states[i];
 	return states[0];
 }
@@ -326,12 +326,12 @@ static unsigned finished_rounds(const struct stg_report *r)
 	const cJSON *p;
 
 	cJSON_ArrayForEach(p, r->phases) {
-		if (!str_is(p, "run_state", run_state_names[STG_RUN_SUCCEEDED]) &&
-		    !str_is(p, "run_state", run_state_names[STG_RUN_PARTIAL]))
+		if (!json_is(p, "run_state", run_state_names[STG_RUN_SUCCEEDED]) &&
+		    !json_is(p, "run_state", run_state_names[STG_RUN_PARTIAL]))
 			continue;
-		if (str_is(p, "phase", phase_kinds[STG_PHASE_FULL].name))
+		if (json_is(p, "phase", phase_kinds[STG_PHASE_FULL].name))
 			rounds = 0;
-		else if (!strncmp(get_str(p, "phase"), stem, strlen(stem)))
+		else if (!strncmp(json_str(p, "phase"), stem, strlen(stem)))
 			rounds++;
 	}
 	return rounds;
@@ -339,10 +339,10 @@ static unsigned finished_rounds(const struct stg_report *r)
 
 static void start_lists(struct stg_report *r)
 {
-	for (size_t i = 0; i < LIST_COUNT; i++) {
+	for (size_t i = 0; i < STG_LIST_COUNT; i++) {
 		put_int(r, r->root, stg_report_lists[i].total, 0);
 		put(r, r->root, stg_report_lists[i].items, cJSON_CreateArray());
-		r->lists[i].run = get(r->root, stg_report_lists[i].items);
+		r->lists[i].run = json_get(r->root, stg_report_lists[i].items);
 	}
 }
 
@@ -350,8 +350,8 @@ static void start_lists(struct stg_report *r)
 static void build(struct stg_report *r, cJSON *old)
 {
 	const struct stg_report_opts *o = &r->o;
-	const char *previous = old ? get_str(old, "previous_sha256") : NULL;
-	const cJSON *seen = old ? get(old, "generated_at") : NULL;
+	const char *previous = old ? json_str(old, "previous_sha256") : NULL;
+	const cJSON *seen = old ? json_get(old, "generated_at") : NULL;
 	cJSON *p, *root = r->root;
 
 	put_int(r, root, "schema_version", STG_REPORT_SCHEMA_VERSION);
@@ -386,10 +386,10 @@ static void build(struct stg_report *r, cJSON *old)
 	if (old)
 		inherit_sections(r, old);
 
-	r->phases = get(root, "phases");
-	r->hooks = get(root, "hooks");
+	r->phases = json_get(root, "phases");
+	r->hooks = json_get(root, "hooks");
 	if (r->note)
-		append(r, get(root, "notes"), cJSON_CreateString(r->note));
+		append(r, json_get(root, "notes"), cJSON_CreateString(r->note));
 	cJSON_ArrayForEach(p, r->phases)
 		settle_old_phase(r, p, (int64_t)seen->valuedouble);
 	if (o->incremental_rounds < 0)
@@ -559,10 +559,10 @@ static int count_attempts(const struct stg_report *r)
 	const cJSON *p;
 
 	cJSON_ArrayForEach(p, r->phases) {
-		if (str_is(p, "run_state", run_state_names[STG_RUN_SUCCEEDED]) ||
-		    str_is(p, "run_state", run_state_names[STG_RUN_PARTIAL]))
+		if (json_is(p, "run_state", run_state_names[STG_RUN_SUCCEEDED]) ||
+		    json_is(p, "run_state", run_state_names[STG_RUN_PARTIAL]))
 			n = 1;
-		else if (str_is(p, "phase", r->phase_name))
+		else if (json_is(p, "phase", r->phase_name))
 			n++;
 	}
 	return n;
@@ -579,7 +579,7 @@ static void add_phase_path(struct stg_report *r, const struct stg_phase_path *pa
 	put_seconds(r, sync, "duration_sec", 0);
 	put_str(r, sync, "output_tail", "");
 	put(r, o, "sync", sync);
-	append(r, get(r->phase, "paths"), o);
+	append(r, json_get(r->phase, "paths"), o);
 }
 
 static void finish_phase(struct stg_report *r, const struct stg_phase_result *res);
@@ -616,20 +616,20 @@ const char *stg_report_begin_phase(struct stg_report *r, const struct stg_phase_
 	put_stats(r);
 	put_sessions(r, NULL, 0);
 	put(r, phase, "bandwidth", cJSON_CreateArray());
-	for (size_t i = 0; i < LIST_COUNT; i++) {
+	for (size_t i = 0; i < STG_LIST_COUNT; i++) {
 		struct list *l = &r->lists[i];
 
 		l->phase_n = 0;
 		l->phase_total = 0;
 		put_int(r, phase, stg_report_lists[i].total, 0);
 		put(r, phase, stg_report_lists[i].items, cJSON_CreateArray());
-		l->phase = get(phase, stg_report_lists[i].items);
+		l->phase = json_get(phase, stg_report_lists[i].items);
 	}
 	if (!phase || !cJSON_AddItemToArray(r->phases, phase)) {
 		cJSON_Delete(phase);
 		r->phase = NULL;
 		r->oom = true;
-		for (size_t i = 0; i < LIST_COUNT; i++)
+		for (size_t i = 0; i < STG_LIST_COUNT; i++)
 			r->lists[i].phase = NULL;
 	}
 	pthread_mutex_unlock(&r->lock);
@@ -653,7 +653,7 @@ void stg_report_add_bandwidth(struct stg_report *r, uint64_t bytes_per_s, const 
 	cJSON *o, *array;
 
 	pthread_mutex_lock(&r->lock);
-	array = r->phase ? get(r->phase, "bandwidth") : NULL;
+	array = r->phase ? json_get(r->phase, "bandwidth") : NULL;
 	if (array) {
 		o = cJSON_CreateObject();
 		put_time(r, o, "since", now_s(r));
@@ -681,8 +681,8 @@ void stg_report_set_path_result(struct stg_report *r, size_t i,
 	cJSON *path, *sync;
 
 	pthread_mutex_lock(&r->lock);
-	path = r->phase ? cJSON_GetArrayItem(get(r->phase, "paths"), (int)i) : NULL;
-	sync = path ? get(path, "sync") : NULL;
+	path = r->phase ? cJSON_GetArrayItem(json_get(r->phase, "paths"), (int)i) : NULL;
+	sync = path ? json_get(path, "sync") : NULL;
 	if (sync) {
 		put_hook(r, sync, h);
 		if (warning)
@@ -704,7 +704,7 @@ static void summary(const struct stg_report *r, char *out, size_t max)
 		 "found on the target",
 		 (unsigned long long)s->entries_scanned, (unsigned long long)s->entries_changed,
 		 (unsigned long long)s->entries_deleted,
-		 (unsigned long long)r->lists[LIST_ERRORS].phase_total, sent, matched);
+		 (unsigned long long)r->lists[STG_LIST_ERRORS].phase_total, sent, matched);
 }
 
 static void put_path_results(struct stg_report *r, const struct stg_phase_result *res)
@@ -720,11 +720,11 @@ static void put_path_results(struct stg_report *r, const struct stg_phase_result
 	summary(r, text, sizeof(text));
 	if (!warning && res->run_state == STG_RUN_PARTIAL)
 		warning = warnings[res->exit_code == 24];
-	cJSON_ArrayForEach(p, get(r->phase, "paths")) {
-		cJSON *sync = get(p, "sync");
+	cJSON_ArrayForEach(p, json_get(r->phase, "paths")) {
+		cJSON *sync = json_get(p, "sync");
 
 		/* Already given by stg_report_set_path_result(). */
-		if (!sync || !cJSON_IsNull(get(sync, "return_code")))
+		if (!sync || !cJSON_IsNull(json_get(sync, "return_code")))
 			continue;
 		put_int(r, sync, "return_code", res->exit_code);
 		put_seconds(r, sync, "duration_sec", phase_seconds(r));
@@ -745,7 +745,7 @@ static void finish_phase(struct stg_report *r, const struct stg_phase_result *re
 	if (res->run_state == STG_RUN_SUCCEEDED || res->run_state == STG_RUN_PARTIAL)
 		put_str(r, r->root, "state", phase_kinds[r->kind].state);
 	r->phase = NULL;
-	for (size_t i = 0; i < LIST_COUNT; i++)
+	for (size_t i = 0; i < STG_LIST_COUNT; i++)
 		r->lists[i].phase = NULL;
 	if (r->o.incremental_rounds < 0)
 		put_int(r, r->root, "incremental_rounds", finished_rounds(r));
@@ -761,7 +761,7 @@ void stg_report_finish_phase(struct stg_report *r, const struct stg_phase_result
 
 /* ---- errors, steps, sections ---- */
 
-static void add_to_list(struct stg_report *r, enum list_kind kind, cJSON *array, size_t *n,
+static void add_to_list(struct stg_report *r, enum stg_list_kind kind, cJSON *array, size_t *n,
 			const struct stg_report_item *item)
 {
 	cJSON *o;
@@ -773,7 +773,7 @@ static void add_to_list(struct stg_report *r, enum list_kind kind, cJSON *array,
 		put_str(r, o, "phase", r->phase_name);
 	if (item->path.p)
 		put_path(r, o, "path", item->path.n ? item->path : bytes_str("."));
-	if (kind == LIST_ERRORS) {
+	if (kind == STG_LIST_ERRORS) {
 		put_str(r, o, "operation", item->operation);
 		put(r, o, "errno",
 		    item->code ? cJSON_CreateString(err_name(abs(item->code))) :
@@ -784,7 +784,8 @@ static void add_to_list(struct stg_report *r, enum list_kind kind, cJSON *array,
 	(*n)++;
 }
 
-static void add_item(struct stg_report *r, enum list_kind kind, const struct stg_report_item *item)
+static void add_item(struct stg_report *r, enum stg_list_kind kind,
+		     const struct stg_report_item *item)
 {
 	struct list *l = &r->lists[kind];
 
@@ -800,12 +801,12 @@ static void add_item(struct stg_report *r, enum list_kind kind, const struct stg
 
 void stg_report_add_error(struct stg_report *r, const struct stg_report_item *item)
 {
-	add_item(r, LIST_ERRORS, item);
+	add_item(r, STG_LIST_ERRORS, item);
 }
 
 void stg_report_add_live_file(struct stg_report *r, const struct stg_report_item *item)
 {
-	add_item(r, LIST_LIVE, item);
+	add_item(r, STG_LIST_LIVE, item);
 }
 
 uint64_t stg_report_errors_total(struct stg_report *r)
@@ -813,7 +814,7 @@ uint64_t stg_report_errors_total(struct stg_report *r)
 	uint64_t n;
 
 	pthread_mutex_lock(&r->lock);
-	n = r->lists[LIST_ERRORS].run_total;
+	n = r->lists[STG_LIST_ERRORS].run_total;
 	pthread_mutex_unlock(&r->lock);
 	return n;
 }

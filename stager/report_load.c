@@ -12,9 +12,9 @@
 
 /* Whether the report of an earlier run is whole, and about this migration. */
 
-const struct stg_report_list_name stg_report_lists[LIST_COUNT] = {
-	[LIST_ERRORS] = { "errors", "errors_total" },
-	[LIST_LIVE] = { "live_files", "live_files_total" },
+const struct stg_report_list_name stg_report_lists[STG_LIST_COUNT] = {
+	[STG_LIST_ERRORS] = { "errors", "errors_total" },
+	[STG_LIST_LIVE] = { "live_files", "live_files_total" },
 };
 
 bool stg_report_all_objects(const cJSON *array)
@@ -33,15 +33,16 @@ static bool phase_is_sound(const cJSON *phase)
 {
 	const cJSON *p;
 
-	if (!get_str(phase, "phase") || !get_str(phase, "run_state") ||
-	    !cJSON_IsNumber(get(phase, "started_at")) || !stg_report_all_objects(get(phase, "paths")))
+	if (!json_str(phase, "phase") || !json_str(phase, "run_state") ||
+	    !cJSON_IsNumber(json_get(phase, "started_at")) ||
+	    !stg_report_all_objects(json_get(phase, "paths")))
 		return false;
-	cJSON_ArrayForEach(p, get(phase, "paths"))
-		if (!cJSON_IsObject(get(p, "sync")))
+	cJSON_ArrayForEach(p, json_get(phase, "paths"))
+		if (!cJSON_IsObject(json_get(p, "sync")))
 			return false;
-	for (size_t i = 0; i < LIST_COUNT; i++)
-		if (!stg_report_all_objects(get(phase, stg_report_lists[i].items)) ||
-		    !cJSON_IsNumber(get(phase, stg_report_lists[i].total)))
+	for (size_t i = 0; i < STG_LIST_COUNT; i++)
+		if (!stg_report_all_objects(json_get(phase, stg_report_lists[i].items)) ||
+		    !cJSON_IsNumber(json_get(phase, stg_report_lists[i].total)))
 			return false;
 	return true;
 }
@@ -49,7 +50,7 @@ static bool phase_is_sound(const cJSON *phase)
 /* NULL when old can be continued, else why not. */
 static const char *why_not_ours(const struct stg_report_opts *o, const cJSON *old)
 {
-	const cJSON *phase, *version = get(old, "schema_version");
+	const cJSON *phase, *version = json_get(old, "schema_version");
 
 	if (!cJSON_IsObject(old))
 		return "it is damaged";
@@ -57,14 +58,16 @@ static const char *why_not_ours(const struct stg_report_opts *o, const cJSON *ol
 		return "another program wrote it";
 	if (version->valueint != STG_REPORT_SCHEMA_VERSION)
 		return "it has another schema version";
-	if (!stg_report_all_objects(get(old, "phases")) || !stg_report_all_objects(get(old, "hooks")) ||
-	    !cJSON_IsNumber(get(old, "generated_at")))
+	if (!stg_report_all_objects(json_get(old, "phases")) ||
+	    !stg_report_all_objects(json_get(old, "hooks")) ||
+	    !cJSON_IsNumber(json_get(old, "generated_at")))
 		return "it is damaged";
-	cJSON_ArrayForEach(phase, get(old, "phases"))
+	cJSON_ArrayForEach(phase, json_get(old, "phases"))
 		if (!phase_is_sound(phase))
 			return "it is damaged";
-	if (!str_is(old, "migration_id", o->migration_id) ||
-	    !str_is(old, "source_id", o->source_id) || !str_is(old, "target_id", o->target_id))
+	if (!json_is(old, "migration_id", o->migration_id) ||
+	    !json_is(old, "source_id", o->source_id) ||
+	    !json_is(old, "target_id", o->target_id))
 		return "it is about another migration";
 	return NULL;
 }
@@ -131,6 +134,8 @@ int stg_report_load(const struct stg_report_opts *o, const char *name, int64_t n
 	cJSON *old;
 	int rc;
 
+	*ret = NULL;
+	*ret_note = NULL;
 	if (fstatat(o->dirfd, name, &st, 0) < 0)
 		return errno == ENOENT ? 0 : err_sys(e, "stat report %s", name);
 	if (!S_ISREG(st.st_mode))

@@ -10,6 +10,7 @@
 
 #include "common/io.h"
 #include "common/text.h"
+#include "stager/report_parts.h"
 
 /*
  * The file may come from another machine: every field is taken as it is found, a missing
@@ -61,21 +62,16 @@ static void put_clean(struct page *p, const char *s)
 	put_clean_n(p, s, strlen(s));
 }
 
-static const cJSON *get(const cJSON *o, const char *key)
-{
-	return cJSON_GetObjectItemCaseSensitive(o, key);
-}
-
 static const char *str(const cJSON *o, const char *key)
 {
-	const char *s = cJSON_GetStringValue(get(o, key));
+	const char *s = json_str(o, key);
 
 	return s && *s ? s : "-";
 }
 
 static double num(const cJSON *o, const char *key)
 {
-	const cJSON *v = get(o, key);
+	const cJSON *v = json_get(o, key);
 
 	return cJSON_IsNumber(v) ? v->valuedouble : 0;
 }
@@ -89,7 +85,7 @@ static void put_row(struct page *p, const char *label, const cJSON *o, const cha
 
 static void put_code(struct page *p, const cJSON *o, const char *key)
 {
-	if (cJSON_IsNumber(get(o, key)))
+	if (cJSON_IsNumber(json_get(o, key)))
 		put(p, "%.0f", num(o, key));
 	else
 		put(p, "-");
@@ -139,7 +135,7 @@ static void put_phases(struct page *p, const cJSON *phases)
 	    "started (UTC)", "took", "result", "exit", "scanned", "changed", "deleted", "sent",
 	    "on wire", "errors", "deletes");
 	cJSON_ArrayForEach(i, phases) {
-		s = get(i, "stats");
+		s = json_get(i, "stats");
 		text_duration(took, num(i, "duration_sec"));
 		text_size(sent, count(s, "bytes_literal"));
 		text_size(wire, count(s, "bytes_wire_out"));
@@ -149,7 +145,7 @@ static void put_phases(struct page *p, const cJSON *phases)
 		put(p, " %9s ", took);
 		put_clean(p, str(i, "run_state"));
 		put(p, "%*s ", MAX(0, 11 - (int)strlen(str(i, "run_state"))), "");
-		if (cJSON_IsNumber(get(i, "exit_code")))
+		if (cJSON_IsNumber(json_get(i, "exit_code")))
 			put(p, "%4.0f", num(i, "exit_code"));
 		else
 			put(p, "   -");
@@ -169,7 +165,7 @@ static void put_limits(struct page *p, const cJSON *phases)
 	char size[32];
 
 	cJSON_ArrayForEach(i, phases) {
-		const cJSON *limits = get(i, "bandwidth");
+		const cJSON *limits = json_get(i, "bandwidth");
 
 		if (cJSON_GetArraySize(limits) == 1 &&
 		    !count(cJSON_GetArrayItem(limits, 0), "limit_bytes_per_s"))
@@ -185,7 +181,7 @@ static void put_limits(struct page *p, const cJSON *phases)
 			put(p, " from ");
 			put_clean(p, str(l, "since_utc"));
 			put(p, ": %s%s", bytes ? text_size(size, bytes) : "none", bytes ? "/s" : "");
-			if (cJSON_IsString(get(l, "window"))) {
+			if (cJSON_IsString(json_get(l, "window"))) {
 				put(p, " (window ");
 				put_clean(p, str(l, "window"));
 				put(p, ")");
@@ -210,11 +206,11 @@ static void put_output(struct page *p, const char *s)
 
 static void put_step(struct page *p, const cJSON *o)
 {
-	const char *tail = cJSON_GetStringValue(get(o, "output_tail"));
+	const char *tail = json_str(o, "output_tail");
 
 	put(p, "  ");
 	put_clean(p, str(o, "step"));
-	if (get(o, "phase")) {
+	if (json_get(o, "phase")) {
 		put(p, " (");
 		put_clean(p, str(o, "phase"));
 		put(p, ")");
@@ -222,8 +218,8 @@ static void put_step(struct page *p, const cJSON *o)
 	put(p, ": returned ");
 	put_code(p, o, "return_code");
 	put(p, " after %.3f s%s%s\n", num(o, "duration_sec"),
-	    cJSON_IsTrue(get(o, "timed_out")) ? ", timed out" : "",
-	    cJSON_IsTrue(get(o, "skipped")) ? ", skipped by the operator" : "");
+	    cJSON_IsTrue(json_get(o, "timed_out")) ? ", timed out" : "",
+	    cJSON_IsTrue(json_get(o, "skipped")) ? ", skipped by the operator" : "");
 	if (tail)
 		put_output(p, tail);
 }
@@ -236,23 +232,23 @@ static void put_steps(struct page *p, const cJSON *root)
 
 	put(p, "\nSteps\n");
 	for (size_t n = 0; n < ARRAY_SIZE(steps); n++) {
-		i = get(root, steps[n]);
+		i = json_get(root, steps[n]);
 		if (cJSON_IsObject(i))
 			put_step(p, i);
 		else
 			put(p, "  %s: not run\n", steps[n]);
 	}
 	put(p, "\nHooks\n");
-	if (!cJSON_GetArraySize(get(root, "hooks")))
+	if (!cJSON_GetArraySize(json_get(root, "hooks")))
 		put(p, "  none\n");
-	cJSON_ArrayForEach(i, get(root, "hooks"))
+	cJSON_ArrayForEach(i, json_get(root, "hooks"))
 		put_step(p, i);
 }
 
 static void put_list(struct page *p, const char *title, const cJSON *root, const char *items,
 		     const char *total)
 {
-	const cJSON *i, *array = get(root, items);
+	const cJSON *i, *array = json_get(root, items);
 	int n = cJSON_GetArraySize(array);
 
 	put(p, "\n%s of the last run: %.0f", title, num(root, total));
@@ -263,7 +259,7 @@ static void put_list(struct page *p, const char *title, const cJSON *root, const
 		put(p, "  ");
 		put_clean(p, str(i, "path"));
 		put(p, ": ");
-		if (get(i, "operation")) {
+		if (json_get(i, "operation")) {
 			put_clean(p, str(i, "operation"));
 			put(p, ": ");
 			put_clean(p, str(i, "errno"));
@@ -304,16 +300,17 @@ static void put_difference(struct page *p, const cJSON *d)
 	put(p, ": ");
 	put_clean(p, str(d, "cause"));
 	put(p, ":");
-	put_members(p, "", get(d, "what"));
-	put_members(p, "; source:", get(d, "source"));
-	put_members(p, "; target:", get(d, "target"));
-	put_members(p, "; attributes:", get(d, "attributes"));
-	put(p, "%s\n", cJSON_IsTrue(get(d, "repaired")) ? "; put right" : "");
+	put_members(p, "", json_get(d, "what"));
+	put_members(p, "; source:", json_get(d, "source"));
+	put_members(p, "; target:", json_get(d, "target"));
+	put_members(p, "; attributes:", json_get(d, "attributes"));
+	put(p, "%s\n", cJSON_IsTrue(json_get(d, "repaired")) ? "; put right" : "");
 }
 
 static void put_verification(struct page *p, const cJSON *v)
 {
-	const cJSON *i, *found = get(v, "differences"), *used = get(v, "skipped_in_use");
+	const cJSON *i, *found = json_get(v, "differences");
+	const cJSON *used = json_get(v, "skipped_in_use");
 	char size[32];
 
 	if (!cJSON_IsObject(v))
@@ -326,14 +323,14 @@ static void put_verification(struct page *p, const cJSON *v)
 	put(p, "%-18s%.0f, content of %.0f files (%s)\n", "  entries compared",
 	    num(v, "entries_checked"), num(v, "files_hashed"),
 	    text_size(size, count(v, "bytes_hashed")));
-	put_members(p, "  not compared:", get(v, "not_compared"));
-	if (cJSON_GetArraySize(get(v, "not_compared")))
+	put_members(p, "  not compared:", json_get(v, "not_compared"));
+	if (cJSON_GetArraySize(json_get(v, "not_compared")))
 		put(p, "\n");
-	cJSON_ArrayForEach(i, get(v, "include")) {
+	cJSON_ArrayForEach(i, json_get(v, "include")) {
 		put(p, "  below ");
 		put_clean(p, str(i, "path"));
 		put(p, ": %.0f entries%s\n", num(i, "entries"),
-		    cJSON_IsTrue(get(i, "exists")) ? "" : " (no such path is synced)");
+		    cJSON_IsTrue(json_get(i, "exists")) ? "" : " (no such path is synced)");
 	}
 	put(p, "  %.0f differ on the target, %.0f have changed on the source, %.0f put right, "
 	       "%.0f could not be looked at\n",
@@ -361,7 +358,7 @@ static void put_sections(struct page *p, const cJSON *root)
 						"checkpoints" };
 
 	for (size_t n = 0; n < ARRAY_SIZE(sections); n++) {
-		const cJSON *o = get(root, sections[n]);
+		const cJSON *o = json_get(root, sections[n]);
 		char *text = o ? cJSON_Print(o) : NULL;
 
 		if (o && !text)
@@ -389,21 +386,21 @@ int stg_report_render_text(int dirfd, const char *name, struct buf *out, struct 
 	if (r < 0)
 		return err_ctx(e, r, "read report");
 	root = cJSON_ParseWithLength((const char *)buf_view(&text).p, buf_len(&text));
-	if (!cJSON_IsObject(root) || !cJSON_IsArray(get(root, "phases"))) {
+	if (!cJSON_IsObject(root) || !cJSON_IsArray(json_get(root, "phases"))) {
 		cJSON_Delete(root);
 		return err_set(e, -EBADMSG, "%s is no report", name);
 	}
 	put_header(&p, root);
-	put_phases(&p, get(root, "phases"));
-	put_limits(&p, get(root, "phases"));
+	put_phases(&p, json_get(root, "phases"));
+	put_limits(&p, json_get(root, "phases"));
 	put_steps(&p, root);
 	put_list(&p, "Errors", root, "errors", "errors_total");
 	put_list(&p, "Files that kept changing", root, "live_files", "live_files_total");
-	put_verification(&p, get(root, "verification"));
+	put_verification(&p, json_get(root, "verification"));
 	put_sections(&p, root);
-	if (cJSON_GetArraySize(get(root, "notes")))
+	if (cJSON_GetArraySize(json_get(root, "notes")))
 		put(&p, "\nNotes\n");
-	cJSON_ArrayForEach(i, get(root, "notes")) {
+	cJSON_ArrayForEach(i, json_get(root, "notes")) {
 		put(&p, "  ");
 		put_clean(&p, cJSON_GetStringValue(i) ? cJSON_GetStringValue(i) : "-");
 		put(&p, "\n");
