@@ -9,7 +9,7 @@
 #include "agent/errors.h"
 #include "agent/json.h"
 #include "agent/options.h"
-#include "agent/register.h"
+#include "agent/source.h"
 #include "agent/spool.h"
 #include "common/io.h"
 #include "common/log.h"
@@ -205,8 +205,8 @@ int agt_courier_round(const struct agt_courier *c, struct agt_round *ret, struct
 	*ret = (struct agt_round){ .retry_after_s = -1 };
 	r = agt_spool_lock(c->spool, e);
 	if (r == 0)
-		r = agt_register_binding(c->o->state_dir, ret->source_id, sizeof(ret->source_id),
-					 e);
+		r = agt_source_binding(c->o->state_dir, ret->source_id, sizeof(ret->source_id),
+				       e);
 	if (r == 0 && (c->register_due || !*ret->source_id))
 		r = enrol_if_may(&w, e);
 	if (r == 0)

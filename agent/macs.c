@@ -10,7 +10,7 @@
 #include "agent/json.h"
 #include "agent/options.h"
 #include "agent/pages.h"
-#include "agent/register.h"
+#include "agent/source.h"
 #include "agent/sourcecheck.h"
 #include "common/io.h"
 #include "common/strlist.h"
@@ -136,7 +136,7 @@ int agt_macs_read(const struct agt_options *o, const struct agt_stop *stop,
 {
 	_cleanup_(agt_control_closep) struct agt_control *control = NULL;
 	struct self self = { .given = o->migrate.source };
-	int r = agt_register_binding(o->state_dir, self.bound, sizeof(self.bound), e);
+	int r = agt_source_binding(o->state_dir, self.bound, sizeof(self.bound), e);
 
 	if (r == 0)
 		r = agt_control_open(o, stop, NULL, &control, e);

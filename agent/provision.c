@@ -9,8 +9,8 @@
 #include "agent/flavor.h"
 #include "agent/json.h"
 #include "agent/network.h"
-#include "agent/register.h"
 #include "agent/sms.h"
+#include "agent/source.h"
 #include "common/log.h"
 #include "common/macro.h"
 
@@ -525,7 +525,7 @@ static int know_source(struct agt_migration *m, struct err *e)
 	if (*m->run.source_id)
 		return agt_sms_source_detail(m, e);
 	if (!m->source)
-		r = agt_register_body(m->o, NULL, &m->source, e);
+		r = agt_source_body(m->o, NULL, &m->source, e);
 	if (!*m->run.source_name)
 		AGT_SET(m->run.source_name, agt_json_str(m->source, "name", ""));
 	if (!*m->run.source_ip)

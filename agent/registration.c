@@ -10,7 +10,7 @@
 #include "agent/control.h"
 #include "agent/json.h"
 #include "agent/options.h"
-#include "agent/register.h"
+#include "agent/source.h"
 #include "agent/statedir.h"
 #include "common/io.h"
 #include "common/log.h"
@@ -35,7 +35,7 @@ static int keep_digest(const char *state_dir, const struct cJSON *body, struct e
 {
 	_cleanup_close_ int dir = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	char digest[SHA256_HEX_SIZE];
-	int r = agt_register_digest(body, digest, e);
+	int r = agt_source_digest(body, digest, e);
 
 	if (r < 0)
 		return r;
@@ -81,13 +81,13 @@ static int send_body(const struct agt_options *o, struct agt_cloud *cloud, const
 		     struct agt_reply *reply, char ret[AGT_SOURCE_ID_SIZE], struct err *e)
 {
 	_cleanup_(agt_json_freep) struct cJSON *body = NULL;
-	int r = agt_register_body(o, *known ? known : NULL, &body, e);
+	int r = agt_source_body(o, *known ? known : NULL, &body, e);
 
 	if (r == 0)
 		r = post(cloud, body, reply, e);
 	if (r < 0 && *known && agt_reply_is(reply, "SMS.7602")) {
 		log_info("SMS has no source %s any more: registering this host anew", known);
-		r = agt_register_bind(o->state_dir, "", e);
+		r = agt_source_bind(o->state_dir, "", e);
 		agt_json_remove(body, "id");
 		known = "";
 		if (r == 0)
@@ -101,7 +101,7 @@ static int send_body(const struct agt_options *o, struct agt_cloud *cloud, const
 			       "SMS registered this host without telling its id");
 	if (!*ret)
 		snprintf(ret, AGT_SOURCE_ID_SIZE, "%s", known);
-	r = agt_register_bind(o->state_dir, ret, e);
+	r = agt_source_bind(o->state_dir, ret, e);
 	return r == 0 ? keep_digest(o->state_dir, body, e) : r;
 }
 
@@ -110,7 +110,7 @@ int agt_registration_send(const struct agt_options *o, struct agt_cloud *cloud,
 {
 	_cleanup_(agt_reply_fini) struct agt_reply reply = { 0 };
 	char known[AGT_SOURCE_ID_SIZE];
-	int r = agt_register_binding(o->state_dir, known, sizeof(known), e);
+	int r = agt_source_binding(o->state_dir, known, sizeof(known), e);
 
 	*code = '\0';
 	if (r == 0)

@@ -9,10 +9,9 @@
  */
 #include <stdbool.h>
 
+#include "agent/source.h"
 #include "common/error.h"
 #include "common/sha256.h"
-
-#define AGT_SOURCE_ID_SIZE 256
 
 struct agt_cloud;
 struct agt_context;

@@ -8,8 +8,8 @@
 #include "agent/courier.h"
 #include "agent/json.h"
 #include "agent/options.h"
-#include "agent/register.h"
 #include "agent/reports.h"
+#include "agent/source.h"
 #include "agent/spool.h"
 #include "agent/statedir.h"
 #include "common/macro.h"
@@ -20,7 +20,7 @@ static int current_task(const struct agt_options *o, struct agt_cloud *cloud,
 {
 	_cleanup_(agt_reply_fini) struct agt_reply reply = { 0 };
 	char id[AGT_SOURCE_ID_SIZE];
-	int r = agt_register_binding(o->state_dir, id, sizeof(id), e);
+	int r = agt_source_binding(o->state_dir, id, sizeof(id), e);
 
 	if (r < 0)
 		return r;

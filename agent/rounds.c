@@ -11,7 +11,7 @@
 #include "agent/control.h"
 #include "agent/json.h"
 #include "agent/options.h"
-#include "agent/register.h"
+#include "agent/source.h"
 #include "agent/spool.h"
 #include "checks/checks.h"
 #include "common/io.h"
@@ -37,7 +37,7 @@ static int run_checks(const struct agt_options *o, struct chk_report **ret, stru
 		return err_sysn(e, -ENOMEM, "run the checks");
 	for (size_t i = 0; i < l->n; i++)
 		only[i] = l->v[i];
-	return agt_register_checks(o, l->n ? only : NULL, ret, e);
+	return agt_source_run_checks(o, l->n ? only : NULL, ret, e);
 }
 
 static int save_checks(const struct agt_check_job *job, const struct chk_report *report,
@@ -54,10 +54,10 @@ static int is_due(const struct agt_options *o, bool *ret, struct err *e)
 {
 	_cleanup_(agt_json_freep) struct cJSON *body = NULL;
 	char digest[SHA256_HEX_SIZE];
-	int r = agt_register_body(o, NULL, &body, e);
+	int r = agt_source_body(o, NULL, &body, e);
 
 	if (r == 0)
-		r = agt_register_digest(body, digest, e);
+		r = agt_source_digest(body, digest, e);
 	if (r == 0)
 		*ret = agt_registration_due(o->state_dir, digest);
 	return r;

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "agent/json.h"
-#include "agent/register.h"
+#include "agent/source.h"
 #include "common/log.h"
 #include "common/macro.h"
 #include "common/text.h"
@@ -351,7 +351,7 @@ static int wanted(struct agt_migration *m, char *ret, size_t size, struct err *e
 		snprintf(ret, size, "%s", m->run.source_given);
 		return 0;
 	}
-	r = agt_register_binding(m->o->state_dir, bound, sizeof(bound), e);
+	r = agt_source_binding(m->o->state_dir, bound, sizeof(bound), e);
 	if (r < 0)
 		return r;
 	if (!*bound && gethostname(bound, sizeof(bound) - 1) < 0)
@@ -625,9 +625,9 @@ int agt_sms_register(struct agt_migration *m, bool keep_id, struct err *e)
 
 	/* A binding that is stale must not outlive this, even if what follows fails. */
 	if (!keep_id && !m->dry)
-		r = agt_register_bind(m->o->state_dir, "", e);
+		r = agt_source_bind(m->o->state_dir, "", e);
 	if (r == 0)
-		r = agt_register_body(m->o, keep_id ? m->run.source_id : NULL, &body, e);
+		r = agt_source_body(m->o, keep_id ? m->run.source_id : NULL, &body, e);
 
 	if (r == 0)
 		/* By its MAC addresses SMS knows a host that registers twice. */
@@ -649,5 +649,5 @@ int agt_sms_register(struct agt_migration *m, bool keep_id, struct err *e)
 	    !keep_id)
 		return err_set(e, -ERR_PROTOCOL,
 			       "SMS registered this host without telling its id");
-	return m->dry ? 0 : agt_register_bind(m->o->state_dir, m->run.source_id, e);
+	return m->dry ? 0 : agt_source_bind(m->o->state_dir, m->run.source_id, e);
 }

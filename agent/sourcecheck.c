@@ -10,9 +10,9 @@
 #include "agent/check.h"
 #include "agent/errors.h"
 #include "agent/json.h"
-#include "agent/register.h"
 #include "agent/rules.h"
 #include "agent/sms.h"
+#include "agent/source.h"
 #include "checks/checks.h"
 #include "common/log.h"
 #include "common/macro.h"
@@ -117,7 +117,7 @@ static int check_here(struct agt_migration *m, bool judged, struct cJSON *list,
 	for (const struct chk *c = chk_table; judged && c->name && n < CHECKS_MAX; c++)
 		if (!c->wanted && !says(m->source, c->name))
 			only[n++] = c->name;
-	r = agt_register_checks(m->o, judged ? only : NULL, &report, e);
+	r = agt_source_run_checks(m->o, judged ? only : NULL, &report, e);
 	if (r < 0)
 		return err_ctx(e, r, "check this host");
 	o = agt_check_json(report);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agent/register.h"
+#include "agent/source.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,6 @@
 #include "common/sha256.h"
 
 #define BINDING_NAME "source_id"
-#define BINDING_MAX 256
 #define NAME_CHARS 64
 #define LIST_MAX 50 /* disks, volume groups, networks and parts of each: SMS takes no more */
 
@@ -24,7 +23,7 @@
 
 /* ---- the id ---- */
 
-int agt_register_binding(const char *state_dir, char *ret, size_t size, struct err *e)
+int agt_source_binding(const char *state_dir, char *ret, size_t size, struct err *e)
 {
 	_cleanup_(buf_fini) struct buf text = BUF_INIT;
 	_cleanup_close_ int dir = open(state_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -34,7 +33,7 @@ int agt_register_binding(const char *state_dir, char *ret, size_t size, struct e
 	ret[0] = '\0';
 	if (dir < 0)
 		return errno == ENOENT ? 0 : err_sys(e, "open state directory %s", state_dir);
-	r = io_read_file(dir, BINDING_NAME, BINDING_MAX, &text, e);
+	r = io_read_file(dir, BINDING_NAME, AGT_SOURCE_ID_SIZE, &text, e);
 	if (r == -ENOENT)
 		return 0;
 	if (r < 0)
@@ -44,10 +43,10 @@ int agt_register_binding(const char *state_dir, char *ret, size_t size, struct e
 	return 0;
 }
 
-int agt_register_bind(const char *state_dir, const char *id, struct err *e)
+int agt_source_bind(const char *state_dir, const char *id, struct err *e)
 {
 	_cleanup_close_ int dir = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	char text[BINDING_MAX];
+	char text[AGT_SOURCE_ID_SIZE];
 
 	if (dir < 0)
 		return err_sys(e, "open state directory %s", state_dir);
@@ -61,8 +60,8 @@ int agt_register_bind(const char *state_dir, const char *id, struct err *e)
 
 /* ---- looking at this host ---- */
 
-int agt_register_checks(const struct agt_options *o, const char *const *only,
-			struct chk_report **ret, struct err *e)
+int agt_source_run_checks(const struct agt_options *o, const char *const *only,
+			  struct chk_report **ret, struct err *e)
 {
 	_cleanup_free_ char *supported = NULL;
 	int r = agt_check_supported(o, &supported, e);
@@ -273,8 +272,8 @@ static struct cJSON *body_of(const struct chk_facts *f, const char *id, const ch
 	return o;
 }
 
-int agt_register_body(const struct agt_options *o, const char *id, struct cJSON **ret,
-		      struct err *e)
+int agt_source_body(const struct agt_options *o, const char *id, struct cJSON **ret,
+		    struct err *e)
 {
 	struct chk_report *report = NULL;
 	struct chk_facts *facts = NULL;
@@ -296,7 +295,7 @@ int agt_register_body(const struct agt_options *o, const char *id, struct cJSON 
 	return r;
 }
 
-int agt_register_digest(const struct cJSON *body, char ret[SHA256_HEX_SIZE], struct err *e)
+int agt_source_digest(const struct cJSON *body, char ret[SHA256_HEX_SIZE], struct err *e)
 {
 	static const char *const changing[] = { "id", "used_size", "free_size", "g_vol_used_size" };
 	_cleanup_(agt_json_freep) struct cJSON *v = agt_json_copy(body);
