@@ -15,7 +15,7 @@ const struct agt_command agt_commands[] = {
 	{ "check", "look whether SMS can take this host", agt_check_run, true, false },
 	{ "register", "make this host known to SMS, or bring what SMS knows up to date",
 	  agt_registration_command, false, false },
-	{ "report", "tell SMS how the migration of this host stands", agt_report_command_run,
+	{ "report", "tell SMS how the migration of this host stands", agt_report_run,
 	  false, false },
 	{ "migrate", "migrate this host: SMS, or the staged sync where SMS cannot take it",
 	  agt_command_migrate, true, false },

@@ -121,7 +121,7 @@ static int reject(struct round *w, const struct agt_spool_item *item, const char
 	return agt_spool_reject(w->c->spool, item, e);
 }
 
-/* Is it one of those that agent/reports.c makes, with an id that can be in a path? */
+/* Is it one of those that agent/snapshot.c makes, with an id that can be in a path? */
 static bool makes_sense(const struct cJSON *v)
 {
 	const char *id = agt_json_str(v, "id", "");

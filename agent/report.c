@@ -8,7 +8,7 @@
 #include "agent/courier.h"
 #include "agent/json.h"
 #include "agent/options.h"
-#include "agent/reports.h"
+#include "agent/snapshot.h"
 #include "agent/source.h"
 #include "agent/spool.h"
 #include "agent/statedir.h"
@@ -51,15 +51,18 @@ static int put_all(const struct agt_options *o, struct agt_spool *spool, const c
 			       "no sync was run with the state directory %s yet", o->state_dir);
 	printf("%s: %s, %d%%, %lld of %lld bytes\n", s.phase, state, agt_snapshot_percent(&s),
 	       (long long)s.bytes_done, (long long)s.bytes_total);
-	r = agt_report_put(spool, agt_report_state(cycle, state), e);
+	r = agt_snapshot_report_put(spool, agt_snapshot_report_state(cycle, state), e);
 	if (r == 0)
-		r = agt_report_put(spool, agt_report_progress(task_id, &s), e);
+		r = agt_snapshot_report_put(
+			spool, agt_snapshot_report_progress(task_id, &s), e);
 	if (r == 0 && s.verification)
-		r = agt_report_put(spool, agt_report_consistency(task_id, s.verification), e);
+		r = agt_snapshot_report_put(
+			spool,
+			agt_snapshot_report_consistency(task_id, s.verification), e);
 	return r;
 }
 
-int agt_report_command_run(const struct agt_context *ctx, struct err *e)
+int agt_report_run(const struct agt_context *ctx, struct err *e)
 {
 	const struct agt_options *o = ctx->options;
 	_cleanup_(agt_control_closep) struct agt_control *control = NULL;

@@ -13,4 +13,4 @@ struct agt_context;
  * what cannot be sent now is sent later.  -ERR_FORBIDDEN: SMS has no task of this host, or
  * nothing was run yet.
  */
-int agt_report_command_run(const struct agt_context *ctx, struct err *e);
+int agt_report_run(const struct agt_context *ctx, struct err *e);

@@ -13,7 +13,7 @@
 #include "agent/courier.h"
 #include "agent/json.h"
 #include "agent/options.h"
-#include "agent/reports.h"
+#include "agent/snapshot.h"
 #include "agent/spool.h"
 #include "agent/staged.h"
 #include "common/io.h"
@@ -178,7 +178,7 @@ static bool put(struct agt_sync *s, struct cJSON *report)
 	bool matters = report && strcmp(agt_json_str(report, "kind", ""), "progress") != 0;
 	struct err e = { 0 };
 
-	if (agt_report_put(s->spool, report, &e) < 0) {
+	if (agt_snapshot_report_put(s->spool, report, &e) < 0) {
 		log_error("keep a report: %s", e.text);
 		return false;
 	}
@@ -190,7 +190,7 @@ static bool tell_state(struct agt_sync *s, const char *cycle, const char *state)
 {
 	if (!strcmp(cycle, s->told_cycle) && !strcmp(state, s->told_state))
 		return true;
-	if (!put(s, agt_report_state(cycle, state)))
+	if (!put(s, agt_snapshot_report_state(cycle, state)))
 		return false;
 	snprintf(s->told_cycle, sizeof(s->told_cycle), "%s", cycle);
 	snprintf(s->told_state, sizeof(s->told_state), "%s", state);
@@ -201,7 +201,7 @@ static bool tell_state(struct agt_sync *s, const char *cycle, const char *state)
 static void tell_progress(struct agt_sync *s, const struct agt_snapshot *now)
 {
 	if ((now->bytes_done == s->told_bytes && now->entries_done == s->told_entries) ||
-	    !put(s, agt_report_progress(s->task_id, now)))
+	    !put(s, agt_snapshot_report_progress(s->task_id, now)))
 		return;
 	s->told_bytes = now->bytes_done;
 	s->told_entries = now->entries_done;
@@ -219,7 +219,7 @@ static void tell_phase_over(struct agt_sync *s, const struct agt_snapshot *now)
 	last->outcome = AGT_OUTCOME_DONE;
 	last->bytes_done = MAX(last->bytes_done, last->bytes_total);
 	last->entries_done = MAX(last->entries_done, last->entries_total);
-	put(s, agt_report_progress(s->task_id, last));
+	put(s, agt_snapshot_report_progress(s->task_id, last));
 	s->told_bytes = -1;
 }
 
@@ -228,7 +228,8 @@ static void tell_end(struct agt_sync *s, const struct agt_snapshot *now, const c
 		     const char *state)
 {
 	if (!strcmp(s->told_end, now->run_id) ||
-	    !put(s, agt_report_progress(s->task_id, now)) || !tell_state(s, cycle, state))
+	    !put(s, agt_snapshot_report_progress(s->task_id, now)) ||
+	    !tell_state(s, cycle, state))
 		return;
 	snprintf(s->told_end, sizeof(s->told_end), "%s", now->run_id);
 	if (now->outcome == AGT_OUTCOME_DONE && !strncmp(now->phase, "full_sync", 9))
@@ -241,7 +242,7 @@ static void tell_verification(struct agt_sync *s, const struct agt_snapshot *now
 	int64_t at = agt_json_int(now->verification, "finished_at", 0);
 
 	if (!at || at == s->told_verification || at < s->task_at ||
-	    !put(s, agt_report_consistency(s->task_id, now->verification)))
+	    !put(s, agt_snapshot_report_consistency(s->task_id, now->verification)))
 		return;
 	s->told_verification = at;
 	save(s);
@@ -514,7 +515,7 @@ bool agt_sync_command(struct agt_sync *s, const struct agt_round *round)
 		return false;
 	r = c->run(s, round, &e);
 	log_info("SMS says %s: %s", c->name, e.text);
-	put(s, agt_report_command(c->name, r == 0, e.text));
+	put(s, agt_snapshot_report_command(c->name, r == 0, e.text));
 	return agt_sync_tick(s);
 }
 

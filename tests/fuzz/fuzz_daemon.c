@@ -7,8 +7,8 @@
 
 #include "agent/json.h"
 #include "agent/listener.h"
-#include "agent/reports.h"
 #include "agent/rounds.h"
+#include "agent/snapshot.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -37,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	ask(data, size);
 	if (agt_json_parse(bytes_of(data, size), &v, NULL) < 0)
 		return 0;
-	report = agt_report_consistency("t", v);
+	report = agt_snapshot_report_consistency("t", v);
 	agt_check_result(v, &check);
 	agt_round_result(v, &round);
 	return 0;

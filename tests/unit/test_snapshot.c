@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agent/reports.h"
+#include "agent/snapshot.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -35,7 +35,7 @@ static int fixture_make(void **state)
 
 	if (!f)
 		return -1;
-	strcpy(f->dir, "/tmp/test_reports.XXXXXX");
+	strcpy(f->dir, "/tmp/test_snapshot.XXXXXX");
 	*state = f;
 	if (!mkdtemp(f->dir))
 		return -1;
@@ -165,9 +165,10 @@ static void progress_has_the_words_and_units_of_sms(void **state)
 	struct agt_snapshot s = { .known = true, .running = true, .phase = "incremental_sync_1",
 				  .step = "send", .bytes_done = 30, .bytes_total = 20,
 				  .bytes_per_s = 2500000, .eta_s = -1 };
-	_cleanup_(agt_json_freep) struct cJSON *v = agt_report_progress("t1", &s), *fast = NULL;
+	_cleanup_(agt_json_freep) struct cJSON *v = NULL, *fast = NULL;
 
 	(void)state;
+	v = agt_snapshot_report_progress("t1", &s);
 	assert_string_equal(agt_json_str(v, "id", ""), "t1");
 	assert_string_equal(agt_json_str(v, "body.subtask_name", ""), "SYNC_LINUX_FILE");
 	assert_int_equal(agt_json_int(v, "body.progress", -1), 99);
@@ -176,10 +177,10 @@ static void progress_has_the_words_and_units_of_sms(void **state)
 	assert_int_equal(agt_json_int(v, "body.totalsize", 0), 30);
 	assert_null(agt_json_at(v, "body.remain_time"));
 	s.bytes_per_s = INT64_C(100) << 30;
-	fast = agt_report_progress("t1", &s);
+	fast = agt_snapshot_report_progress("t1", &s);
 	assert_true(agt_json_double(fast, "body.migrate_speed", 0) == 10000.0);
 	snprintf(s.phase, sizeof(s.phase), "verification");
-	assert_null(agt_report_progress("t1", &s));
+	assert_null(agt_snapshot_report_progress("t1", &s));
 }
 
 static struct cJSON *consistency(const char *verification)
@@ -187,7 +188,7 @@ static struct cJSON *consistency(const char *verification)
 	_cleanup_(agt_json_freep) struct cJSON *v = NULL;
 
 	assert_int_equal(agt_json_parse(bytes_str(verification), &v, NULL), 0);
-	return agt_report_consistency("t1", v);
+	return agt_snapshot_report_consistency("t1", v);
 }
 
 /* The counts of result i: all, different, missing, more. */

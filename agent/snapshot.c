@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agent/reports.h"
+#include "agent/snapshot.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -229,7 +229,7 @@ static struct cJSON *new_report(const char *kind, const char *method, const char
 	return o;
 }
 
-struct cJSON *agt_report_state(const char *cycle, const char *state)
+struct cJSON *agt_snapshot_report_state(const char *cycle, const char *state)
 {
 	struct cJSON *body, *o = new_report("state", "PUT", "/v3/sources/{}/changestate", NULL,
 					    &body);
@@ -239,7 +239,8 @@ struct cJSON *agt_report_state(const char *cycle, const char *state)
 	return o;
 }
 
-struct cJSON *agt_report_progress(const char *task_id, const struct agt_snapshot *s)
+struct cJSON *agt_snapshot_report_progress(const char *task_id,
+					   const struct agt_snapshot *s)
 {
 	const struct stage *stage = stage_of(s);
 	struct cJSON *body, *o;
@@ -266,7 +267,8 @@ struct cJSON *agt_report_progress(const char *task_id, const struct agt_snapshot
 	return o;
 }
 
-struct cJSON *agt_report_command(const char *name, bool success, const char *detail)
+struct cJSON *agt_snapshot_report_command(const char *name, bool success,
+					  const char *detail)
 {
 	struct cJSON *body, *inner,
 		*o = new_report("command", "POST", "/v3/sources/{}/command_result", NULL, &body);
@@ -333,7 +335,8 @@ static void put_result(struct cJSON *list, const char *dir, int64_t total, struc
 	agt_json_set_int(o, "num_target_more_files", MIN(c.extra, FILES_MAX));
 }
 
-struct cJSON *agt_report_consistency(const char *task_id, const struct cJSON *verification)
+struct cJSON *agt_snapshot_report_consistency(const char *task_id,
+					      const struct cJSON *verification)
 {
 	struct cJSON *body, *list,
 		*o = new_report("consistency", "POST", "/v3/tasks/{}/consistency-result", task_id,
@@ -362,7 +365,7 @@ struct cJSON *agt_report_consistency(const char *task_id, const struct cJSON *ve
 	return o;
 }
 
-int agt_report_put(struct agt_spool *spool, struct cJSON *report, struct err *e)
+int agt_snapshot_report_put(struct agt_spool *spool, struct cJSON *report, struct err *e)
 {
 	_cleanup_(agt_json_freep) struct cJSON *v = report;
 	_cleanup_(buf_fini) struct buf text = BUF_INIT;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * agent/reports.h - how a run of stager stands, and that in the words of SMS.
+ * agent/snapshot.h - how a run of stager stands, and that in the words of SMS.
  *
  * A run tells about itself in two files, status.json (every second) and rsync_execution.json,
  * and by the lock it holds; so a run is seen whoever has started it.  A report is a JSON object
@@ -58,10 +58,14 @@ bool agt_snapshot_state(const struct agt_snapshot *s, const char **ret_cycle,
 
 /* ---- reports; NULL when out of memory, or when there is nothing to say ---- */
 
-struct cJSON *agt_report_state(const char *cycle, const char *state);
-struct cJSON *agt_report_progress(const char *task_id, const struct agt_snapshot *s);
-struct cJSON *agt_report_consistency(const char *task_id, const struct cJSON *verification);
-struct cJSON *agt_report_command(const char *name, bool success, const char *detail);
+struct cJSON *agt_snapshot_report_state(const char *cycle, const char *state);
+struct cJSON *agt_snapshot_report_progress(const char *task_id,
+					   const struct agt_snapshot *s);
+struct cJSON *agt_snapshot_report_consistency(const char *task_id,
+					      const struct cJSON *verification);
+struct cJSON *agt_snapshot_report_command(const char *name, bool success,
+					  const char *detail);
 
 /* Put it into the spool; takes report, NULL is fine. */
-int agt_report_put(struct agt_spool *spool, struct cJSON *report, struct err *e) _must_check_;
+int agt_snapshot_report_put(struct agt_spool *spool, struct cJSON *report, struct err *e)
+	_must_check_;
