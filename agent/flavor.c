@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "agent/json.h"
-#include "agent/run.h"
+#include "agent/migration_run.h"
 
 static bool is_sold(const char *word, size_t n)
 {

@@ -10,8 +10,8 @@
 
 #include "agent/child.h"
 #include "agent/json.h"
+#include "agent/migration_run.h"
 #include "agent/options.h"
-#include "agent/run.h"
 #include "common/macro.h"
 #include "common/secret.h"
 #include "config/jsonc.h"
@@ -22,7 +22,7 @@
 #define PROOF "stager-login-ok" /* what the target has to print */
 #define LOGIN_TIMEOUT_MS 20000 /* for all that comes after the connection */
 
-#define SET(field, text) agt_run_set(field, sizeof(field), text)
+#define SET(field, text) agt_migration_run_set(field, sizeof(field), text)
 
 /* ---- where it is said ---- */
 
@@ -57,7 +57,7 @@ static void look(const struct source *s, const char *option, const char *key, ch
 	if (!value)
 		value = agt_json_str(s->config, key, NULL);
 	if (value)
-		agt_run_set(field, size, value);
+		agt_migration_run_set(field, size, value);
 }
 
 static int take_target(const struct source *s, struct agt_login *l, struct err *e)

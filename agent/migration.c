@@ -71,9 +71,10 @@ static int begin_new(struct agt_migration *m, struct err *e)
 		{ run->region, sizeof(run->region), m->o->control.region, "target region" },
 	};
 
-	agt_run_init(run);
+	agt_migration_run_init(run);
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-		if (rows[i].from && !agt_run_set(rows[i].to, rows[i].size, rows[i].from))
+		if (rows[i].from &&
+		    !agt_migration_run_set(rows[i].to, rows[i].size, rows[i].from))
 			return err_set(e, -ERR_USAGE, "%s: empty or too long", rows[i].what);
 	return 0;
 }
@@ -82,7 +83,7 @@ static int load_run(struct agt_migration *m, struct err *e)
 {
 	struct agt_run old;
 	struct err why = { 0 };
-	int r = agt_run_load(m->o->state_dir, &old, &why);
+	int r = agt_migration_run_load(m->o->state_dir, &old, &why);
 
 	if (r == -ENOENT)
 		return begin_new(m, e);
@@ -221,7 +222,7 @@ int agt_migration_save(struct agt_migration *m, struct err *e)
 
 	if (m->dry)
 		return 0;
-	r = agt_run_save(m->o->state_dir, &m->run, e);
+	r = agt_migration_run_save(m->o->state_dir, &m->run, e);
 	return r < 0 ? r : agt_result_write(m, NULL, 0, e);
 }
 

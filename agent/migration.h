@@ -13,9 +13,9 @@
 #include "agent/artifact.h"
 #include "agent/cloud.h"
 #include "agent/command.h"
+#include "agent/migration_run.h"
 #include "agent/options.h"
 #include "agent/pages.h"
-#include "agent/run.h"
 #include "agent/stop.h"
 #include "common/error.h"
 

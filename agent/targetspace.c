@@ -7,8 +7,8 @@
 
 #include "agent/command.h"
 #include "agent/login.h"
+#include "agent/migration_run.h"
 #include "agent/options.h"
-#include "agent/run.h"
 #include "common/buf.h"
 #include "common/shell.h"
 #include "config/target.h"
@@ -147,9 +147,9 @@ int agt_target_space_ask(const struct agt_context *ctx, const struct cfg_target 
 		r = make_command(t->root, &command, e);
 	if (r < 0)
 		return r;
-	agt_run_set(login.host, sizeof(login.host), t->host);
+	agt_migration_run_set(login.host, sizeof(login.host), t->host);
 	if (t->user)
-		agt_run_set(login.user, sizeof(login.user), t->user);
+		agt_migration_run_set(login.user, sizeof(login.user), t->user);
 	if (t->port)
 		login.port = t->port;
 	r = agt_login_run(&login, NULL, CONNECT_TIMEOUT_MS, buf_cstr(&command), ctx->envp, ctx->stop,

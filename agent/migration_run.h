@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * agent/run.h - how far a migration has come, kept on disk so that a second call goes on.
+ * agent/migration_run.h - how far a migration has come, kept on disk so that a second
+ * call goes on.
  *
- * The state is one struct of texts and numbers, which a table in run.c turns into a JSON
- * object and back.  It is written after every step that changed something, and before every
- * call that makes something anew: then intent says what is about to be made, under which
- * name, and a run that was killed between the call and the note finds it by that name.
+ * The state is one struct of texts and numbers, which a table in migration_run.c turns into
+ * a JSON object and back.  It is written after every step that changed something, and before
+ * every call that makes something anew: then intent says what is about to be made, under
+ * which name, and a run that was killed between the call and the note finds it by that name.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,8 +17,9 @@
 #include "common/error.h"
 
 #define AGT_RUN_FILE "migrate.json" /* in the state directory */
+/* Sizes of its fields. */
 #define AGT_RUN_TEXT 256
-#define AGT_RUN_ID 72
+#define AGT_RUN_ID   72 /* ids, short names, addresses; a run_id has AGT_RUN_ID_SIZE */
 #define AGT_RUN_LIST 2048
 
 /* Where the chain stands: the step that is to be done next. */
@@ -100,22 +102,24 @@ struct agt_run {
 };
 
 /* A run that begins now, with an id of its own. */
-void agt_run_init(struct agt_run *r);
+void agt_migration_run_init(struct agt_run *r);
 
 /*
  * The state kept in the directory state_dir.  -ENOENT: there is none.  -EBADMSG: the file is
  * damaged.  Members that are missing or of another type are empty.
  */
-int agt_run_load(const char *state_dir, struct agt_run *ret, struct err *e) _must_check_;
+int agt_migration_run_load(const char *state_dir, struct agt_run *ret, struct err *e)
+	_must_check_;
 
 /* Replace it, synced, mode 0600. */
-int agt_run_save(const char *state_dir, const struct agt_run *r, struct err *e) _must_check_;
+int agt_migration_run_save(const char *state_dir, const struct agt_run *r, struct err *e)
+	_must_check_;
 
 const char *agt_step_name(enum agt_step s); /* "precheck": in files and messages */
 
 /* Copy text into a field of the run; false when it does not fit or is empty. */
-bool agt_run_set(char *field, size_t size, const char *text);
-#define AGT_SET(field, text) agt_run_set(field, sizeof(field), text)
+bool agt_migration_run_set(char *field, size_t size, const char *text);
+#define AGT_SET(field, text) agt_migration_run_set(field, sizeof(field), text)
 
 /* Is one of words, with blanks between them, the word? */
 bool agt_words_have(const char *words, const char *word);

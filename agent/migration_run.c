@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agent/run.h"
+#include "agent/migration_run.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -100,7 +100,7 @@ const char *agt_step_name(enum agt_step s)
 	return step_names[s];
 }
 
-void agt_run_init(struct agt_run *r)
+void agt_migration_run_init(struct agt_run *r)
 {
 	*r = (struct agt_run){ .staged_status = -1 };
 	agt_run_id(r->run_id);
@@ -155,7 +155,7 @@ static int from_json(const struct cJSON *o, struct agt_run *r)
 {
 	int bad = 0;
 
-	agt_run_init(r);
+	agt_migration_run_init(r);
 	r->run_id[0] = '\0';
 	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
 		const struct field *f = &fields[i];
@@ -183,7 +183,7 @@ static int from_json(const struct cJSON *o, struct agt_run *r)
 	return bad < 0 || !r->run_id[0] ? -EBADMSG : 0;
 }
 
-int agt_run_load(const char *state_dir, struct agt_run *ret, struct err *e)
+int agt_migration_run_load(const char *state_dir, struct agt_run *ret, struct err *e)
 {
 	_cleanup_(agt_json_freep) struct cJSON *o = NULL;
 	_cleanup_(buf_fini) struct buf text = BUF_INIT;
@@ -206,7 +206,8 @@ int agt_run_load(const char *state_dir, struct agt_run *ret, struct err *e)
 		       state_dir, AGT_RUN_FILE);
 }
 
-int agt_run_save(const char *state_dir, const struct agt_run *run, struct err *e)
+int agt_migration_run_save(const char *state_dir, const struct agt_run *run,
+			   struct err *e)
 {
 	_cleanup_(agt_json_freep) struct cJSON *o = to_json(run);
 	_cleanup_(buf_fini) struct buf text = BUF_INIT;
@@ -223,7 +224,7 @@ int agt_run_save(const char *state_dir, const struct agt_run *run, struct err *e
 
 /* ---- texts and words ---- */
 
-bool agt_run_set(char *field, size_t size, const char *text)
+bool agt_migration_run_set(char *field, size_t size, const char *text)
 {
 	size_t n = text ? strlen(text) : 0;
 

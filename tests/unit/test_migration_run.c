@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "agent/run.h"
+#include "agent/migration_run.h"
 #include "common/macro.h"
 
 struct fixture {
@@ -24,7 +24,7 @@ static int setup(void **state)
 
 	if (!f)
 		return -1;
-	snprintf(f->dir, sizeof(f->dir), "/tmp/agent-run-XXXXXX");
+	snprintf(f->dir, sizeof(f->dir), "/tmp/migration-run-XXXXXX");
 	if (!mkdtemp(f->dir))
 		return -1;
 	snprintf(f->file, sizeof(f->file), "%s/" AGT_RUN_FILE, f->dir);
@@ -57,7 +57,7 @@ static void what_is_saved_comes_back_whole(void **state)
 	struct agt_run a, b;
 	struct err e = { 0 };
 
-	agt_run_init(&a);
+	agt_migration_run_init(&a);
 	a.step = AGT_STEP_POLL;
 	a.used = 1u << AGT_AS_FILE | 1u << AGT_WITHOUT_DISKS;
 	a.private_address = true;
@@ -68,8 +68,8 @@ static void what_is_saved_comes_back_whole(void **state)
 	AGT_SET(a.task_id, "0123");
 	AGT_SET(a.intent, "server");
 	AGT_SET(a.servers_before, "a b c");
-	assert_int_equal(agt_run_save(f->dir, &a, &e), 0);
-	assert_int_equal(agt_run_load(f->dir, &b, &e), 0);
+	assert_int_equal(agt_migration_run_save(f->dir, &a, &e), 0);
+	assert_int_equal(agt_migration_run_load(f->dir, &b, &e), 0);
 	assert_memory_equal(&a, &b, sizeof(a));
 }
 
@@ -83,10 +83,10 @@ static void no_state_is_told_from_a_damaged_one(void **state)
 	struct agt_run r;
 	struct err e = { 0 };
 
-	assert_int_equal(agt_run_load(f->dir, &r, &e), -ENOENT);
+	assert_int_equal(agt_migration_run_load(f->dir, &r, &e), -ENOENT);
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		write_file(f, bad[i]);
-		assert_int_equal(agt_run_load(f->dir, &r, &e), -EBADMSG);
+		assert_int_equal(agt_migration_run_load(f->dir, &r, &e), -EBADMSG);
 		assert_non_null(strstr(e.text, "--restart"));
 	}
 }
@@ -99,7 +99,7 @@ static void members_of_other_types_are_empty(void **state)
 
 	write_file(f, "{\"run_id\":\"x\",\"step\":\"task\",\"task_id\":null,\"task_try\":\"2\","
 		      "\"vpc_id\":{\"a\":1},\"used\":17,\"private_address\":\"true\"}");
-	assert_int_equal(agt_run_load(f->dir, &r, &e), 0);
+	assert_int_equal(agt_migration_run_load(f->dir, &r, &e), 0);
 	assert_int_equal(r.step, AGT_STEP_TASK);
 	assert_string_equal(r.task_id, "");
 	assert_string_equal(r.vpc_id, "");
