@@ -523,16 +523,20 @@ static int handshake(struct tp_session *s, const struct tp_session_opts *o, int6
 
 	/* Left in the middle of a key exchange, libssh2 would lose track of its keys. */
 	s->stop_slack_ns = HANDSHAKE_SLACK_NS;
-	rc = libssh2_session_handshake(s->ssh, s->fd);
-	if (rc == LIBSSH2_ERROR_EAGAIN && session_turn(s, until) == 0)
+	for (;;) {
 		rc = libssh2_session_handshake(s->ssh, s->fd);
-	if (s->link.bytes_read) {
-		note_trips(s, called_ns, 2); /* one made the connection */
-		if (o->on_greeting)
-			o->on_greeting(o->on_greeting_arg, s->trip_ns);
+		if (s->link.bytes_read && !s->trip_ns) {
+			note_trips(s, called_ns, 2); /* one made the connection */
+			if (o->on_greeting)
+				o->on_greeting(o->on_greeting_arg, s->trip_ns);
+		}
+		if (rc != LIBSSH2_ERROR_EAGAIN)
+			break;
+		if (session_turn(s, until) < 0) {
+			rc = LIBSSH2_ERROR_TIMEOUT;
+			break;
+		}
 	}
-	if (rc == LIBSSH2_ERROR_EAGAIN)
-		rc = AWAIT(s, until, libssh2_session_handshake(s->ssh, s->fd));
 	s->stop_slack_ns = 0;
 	if (rc == LIBSSH2_ERROR_TIMEOUT)
 		return err_set(e, -ERR_CONNECT_TIMEOUT,
